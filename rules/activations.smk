@@ -1,0 +1,67 @@
+"""
+Cache the residual stream of the training texts, and rank the layers.
+
+INPUTS
+
+    results/model/manifest.json
+    results/data/corpus.parquet
+
+OUTPUTS
+
+    results/activations/layer{n}.safetensors, results/activations/index.parquet
+    results/layers.parquet
+"""
+
+
+rule cache_activations:
+    """Cache the outputs of the candidate layers in one early-stopped pass."""
+    input:
+        model="results/model/manifest.json",
+        corpus="results/data/corpus.parquet",
+    output:
+        layers=expand("results/activations/layer{n}.safetensors", n=LAYERS),
+        index="results/activations/index.parquet",
+    log:
+        "logs/cache_activations.log",
+    benchmark:
+        "benchmarks/cache_activations.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        gpu=GPU,
+        mem_mb=MODEL_MB,
+        runtime=120,
+    params:
+        settings=canonical({**config["activations"], "candidates": LAYERS}),
+        runtime=RUNTIME,
+        code=code_digest("cache_activations"),
+    script:
+        "../workflow_scripts/cache_activations.py"
+
+
+rule select_layers:
+    """Rank the candidate layers by how they hold the forget language."""
+    input:
+        layers=expand("results/activations/layer{n}.safetensors", n=LAYERS),
+        index="results/activations/index.parquet",
+        corpus="results/data/corpus.parquet",
+    output:
+        ranking="results/layers.parquet",
+    log:
+        "logs/select_layers.log",
+    benchmark:
+        "benchmarks/select_layers.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        settings=canonical(
+            {**config["layers"], "data": config["data"]},
+        ),
+        code=code_digest("select_layers"),
+    script:
+        "../workflow_scripts/select_layers.py"

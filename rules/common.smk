@@ -1,0 +1,136 @@
+"""
+Names shared by every stage: the checked config, the wildcards, and the values they range over.
+"""
+
+import re
+import sys
+
+sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
+
+from mmie.arms import check_arms
+from mmie.config import canonical, check_config, project_path
+from mmie.provenance import code_digest
+
+config = check_config(config)
+
+ARMS = check_arms(config["arms"])
+SEEDS = config["seeds"]
+LAYERS = config["layers"]["candidates"]
+SITES = range(1, config["layers"]["count"] + 1)
+RUNS = [
+    {"arm": name, "seed": seed, "variant": "plain"}
+    for name, arm in ARMS.items()
+    for seed in (SEEDS if arm["seeded"] else SEEDS[:1])
+]
+
+# Only a configured GPU is asked for: on a CPU, `gpu=1` would make a profile run these jobs one by one.
+GPU = int(config["model"]["device"].startswith("cuda"))
+
+CORPUS_FILE = project_path(config["data"]["corpus"])
+MODEL_SOURCE = canonical(
+    {
+        "source": config["model"]["source"],
+        "name": (
+            project_path(config["model"]["name"])
+            if config["model"]["source"] == "local"
+            else config["model"]["name"]
+        ),
+        "revision": config["model"]["revision"],
+        "trust_remote_code": config["model"]["trust_remote_code"],
+    }
+)
+PROMPT_SETTINGS = canonical(
+    {
+        **config["prompts"],
+        "split": config["evaluation"]["split"],
+        "max_new_tokens": config["generation"]["max_new_tokens"],
+        "data": config["data"],
+    }
+)
+
+# How a stage runs the model; the same for all of them.
+RUNTIME = canonical(
+    {
+        key: value
+        for key, value in config["model"].items()
+        if key not in ("source", "name", "revision")
+    }
+)
+
+
+# Memory of a job that runs the model, in MB: weights, one chunk of logits, and the libraries.
+MODEL_MB = config["resources"]["model_mb"]
+
+
+def one_of(names):
+    """Wildcard constraint: exactly one of these names."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def runs(pattern):
+    """``pattern`` for every run of every arm."""
+    return [pattern.format(**run) for run in RUNS]
+
+
+def needs(what):
+    """Condition for branch(): does the arm train on this artifact?"""
+
+    def check(wildcards):
+        return what in ARMS[wildcards.arm]["needs"]
+
+    return check
+
+
+def arm_settings(wildcards):
+    """Settings of one arm, as one canonical param."""
+    arm = ARMS[wildcards.arm]
+    return canonical(
+        {
+            "method": arm["method"],
+            "params": arm["params"],
+            "data": config["data"],
+            "candidates": LAYERS,
+        }
+    )
+
+
+def arm_code(wildcards):
+    """Code behind one arm: the training stage and the arm's own module, not the other arms'."""
+    return code_digest("unlearn", "mmie/arms/" + ARMS[wildcards.arm]["method"])(
+        wildcards
+    )
+
+
+def generation_settings(wildcards):
+    """Settings of generation for one run."""
+    return canonical({**config["generation"], **dict(wildcards)})
+
+
+def text_settings(wildcards):
+    """Settings of scoring held-out texts for one run."""
+    return canonical(
+        {
+            **config["texts"],
+            "split": config["evaluation"]["split"],
+            "data": config["data"],
+            **dict(wildcards),
+        }
+    )
+
+
+def probe_settings(wildcards):
+    """Settings of the probes of one run."""
+    return canonical(
+        {
+            "split": config["evaluation"]["split"],
+            "data": config["data"],
+            **dict(wildcards),
+        }
+    )
+
+
+wildcard_constraints:
+    arm=one_of(ARMS),
+    seed=r"\d+",
+    variant=one_of(["plain"]),
+    site=one_of(map(str, SITES)),

@@ -1,0 +1,60 @@
+"""
+Split the parallel corpus by group, derive the controls, and cut the prompts.
+
+INPUTS
+
+    the corpus file of config `data.corpus`
+    results/model/manifest.json (its tokenizer: do all prompts fit the context?)
+
+OUTPUTS
+
+    results/data/corpus.parquet
+    results/data/prompts.parquet
+"""
+
+
+rule corpus:
+    """Check the corpus, split it by group and derive the controls."""
+    input:
+        source=CORPUS_FILE,
+    output:
+        corpus="results/data/corpus.parquet",
+    log:
+        "logs/corpus.log",
+    benchmark:
+        "benchmarks/corpus.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=canonical(config["data"]),
+        code=code_digest("corpus"),
+    script:
+        "../workflow_scripts/corpus.py"
+
+
+rule prompts:
+    """Cut one prompt per held-out group and family."""
+    input:
+        corpus="results/data/corpus.parquet",
+        model="results/model/manifest.json",
+    output:
+        prompts="results/data/prompts.parquet",
+    log:
+        "logs/prompts.log",
+    benchmark:
+        "benchmarks/prompts.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=PROMPT_SETTINGS,
+        code=code_digest("prompts"),
+    script:
+        "../workflow_scripts/prompts.py"

@@ -1,0 +1,36 @@
+"""
+Decide for every arm: PROCEED, STOP or CANNOT CERTIFY.
+
+INPUTS
+
+    results/metrics.parquet
+
+OUTPUTS
+
+    results/gate/tests.parquet
+    results/gate/decision.json
+"""
+
+
+rule gate:
+    """Test every gate and decide."""
+    input:
+        metrics="results/metrics.parquet",
+    output:
+        tests="results/gate/tests.parquet",
+        decision="results/gate/decision.json",
+    log:
+        "logs/gate.log",
+    benchmark:
+        "benchmarks/gate.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=canonical({"gate": config["gate"], "data": config["data"]}),
+        code=code_digest("gate"),
+    script:
+        "../workflow_scripts/gate.py"

@@ -1,0 +1,41 @@
+"""
+Gather what was measured into one tidy table.
+
+INPUTS
+
+    results/data/prompts.parquet, results/data/corpus.parquet
+    results/lid, results/likelihood, results/probes: {arm}/seed{seed}/{variant}.parquet
+    results/adapters/{arm}/seed{seed}/{variant}/arm.json (which layers were edited)
+
+OUTPUTS
+
+    results/metrics.parquet
+"""
+
+
+rule metrics:
+    """Join all measurements: one row per unit and metric."""
+    input:
+        prompts="results/data/prompts.parquet",
+        corpus="results/data/corpus.parquet",
+        lid=runs("results/lid/{arm}/seed{seed}/{variant}.parquet"),
+        likelihood=runs("results/likelihood/{arm}/seed{seed}/{variant}.parquet"),
+        probes=runs("results/probes/{arm}/seed{seed}/{variant}.parquet"),
+        cards=runs("results/adapters/{arm}/seed{seed}/{variant}/arm.json"),
+    output:
+        metrics="results/metrics.parquet",
+    log:
+        "logs/metrics.log",
+    benchmark:
+        "benchmarks/metrics.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=canonical({"data": config["data"]}),
+        code=code_digest("metrics"),
+    script:
+        "../workflow_scripts/metrics.py"

@@ -1,0 +1,67 @@
+"""
+Score held-out texts with the edited model, and probe what its layers still know.
+
+INPUTS
+
+    results/model/manifest.json
+    results/data/corpus.parquet
+    results/adapters/{arm}/seed{seed}/{variant}/arm.json
+
+OUTPUTS
+
+    results/likelihood/{arm}/seed{seed}/{variant}.parquet
+    results/states/{arm}/seed{seed}/{variant}.safetensors
+    results/probes/{arm}/seed{seed}/{variant}.parquet
+"""
+
+
+rule score_texts:
+    """Score held-out texts and pool their hidden states in one forward pass."""
+    input:
+        model="results/model/manifest.json",
+        corpus="results/data/corpus.parquet",
+        card="results/adapters/{arm}/seed{seed}/{variant}/arm.json",
+    output:
+        likelihood="results/likelihood/{arm}/seed{seed}/{variant}.parquet",
+        states="results/states/{arm}/seed{seed}/{variant}.safetensors",
+    log:
+        "logs/score_texts/{arm}/seed{seed}/{variant}.log",
+    benchmark:
+        "benchmarks/score_texts/{arm}/seed{seed}/{variant}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        gpu=GPU,
+        mem_mb=MODEL_MB,
+        runtime=120,
+    params:
+        settings=text_settings,
+        runtime=RUNTIME,
+        code=code_digest("score_texts"),
+    script:
+        "../workflow_scripts/score_texts.py"
+
+
+rule probe:
+    """Probe the pooled states of every layer for the forget language."""
+    input:
+        states="results/states/{arm}/seed{seed}/{variant}.safetensors",
+        corpus="results/data/corpus.parquet",
+    output:
+        probes="results/probes/{arm}/seed{seed}/{variant}.parquet",
+    log:
+        "logs/probe/{arm}/seed{seed}/{variant}.log",
+    benchmark:
+        "benchmarks/probe/{arm}/seed{seed}/{variant}.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=probe_settings,
+        code=code_digest("probe"),
+    script:
+        "../workflow_scripts/probe.py"

@@ -1,0 +1,107 @@
+"""One pass over the texts that may be trained on: what the candidate layers put into the residual stream, per token."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mmie import stage
+from mmie.batches import by_length, encode, padded
+from mmie.model import decoder_layers, stop_after
+
+ROLES = ("forget", "retain", "neighbour", "control")
+SPLITS = ("train", "tune")
+
+
+def trainable(corpus: pd.DataFrame) -> pd.DataFrame:
+    """The texts that stages before evaluation may read, in corpus order: never test, unseen or code-mixed ones."""
+    return corpus[corpus["role"].isin(ROLES) & corpus["split"].isin(SPLITS)]
+
+
+def tokenised(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: pd.DataFrame) -> list[list[int]]:
+    """
+    Token ids of each text.
+
+    Raises ValueError naming the text when it has no token besides the first, or exceeds the model's context.
+    """
+    ids = [encode(tokenizer, text) for text in texts["text"]]
+    context = model.config.max_position_embeddings
+    for doc_id, row in zip(texts["doc_id"], ids, strict=True):
+        if not 2 <= len(row) <= context:
+            raise ValueError(
+                f"text {doc_id} has {len(row)} tokens; a text needs 2 to {context} (the model's context). "
+                "Change it in the corpus (config `data.corpus`)."
+            )
+    return ids
+
+
+def index_of(texts: pd.DataFrame, ids: Sequence[Sequence[int]]) -> pd.DataFrame:
+    """
+    One row per cached token (`tables.TOKENS`), a text's rows together, texts in their order.
+
+    Position 0 is left out: there a model parks its attention, and the norm is ten times the others' (2309.17453).
+    """
+    counts = [len(row) - 1 for row in ids]
+    return pd.DataFrame(
+        {
+            "row": np.arange(sum(counts)),
+            "doc_id": np.repeat(texts["doc_id"].to_numpy(), counts),
+            "position": np.concatenate([np.arange(1, n + 1) for n in counts]) if counts else np.array([], dtype=int),
+            "token": np.array([token for row in ids for token in row[1:]], dtype=int),
+        }
+    )
+
+
+@torch.inference_mode()
+def fill(
+    model: PreTrainedModel, pad: int, ids: Sequence[Sequence[int]], into: Mapping[int, torch.Tensor], batch_tokens: int
+) -> None:
+    """
+    Write layer outputs into ``into``: layer → ``[token, d_model]``, rows as in `index_of`.
+
+    The pass ends after the last of the layers. Batches hold texts of similar length, at most ``batch_tokens`` padded
+    tokens; where a row lands does not depend on them.
+    """
+    start = np.concatenate([[0], np.cumsum([len(row) - 1 for row in ids])])
+    batches = by_length([len(row) for row in ids], batch_tokens)
+    with _collected(model, sorted(into)) as (states, Stop):
+        for batch in stage.track(batches, len(batches), "cache activations, batches"):
+            tokens, mask = padded([ids[i] for i in batch], pad, model.device)
+            with suppress(Stop):
+                model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False)
+            for layer, rows in into.items():
+                found = states[layer].to("cpu", rows.dtype)
+                for place, i in enumerate(batch):
+                    rows[start[i] : start[i + 1]] = found[place, 1 : len(ids[i])]
+
+
+@contextmanager
+def _collected(
+    model: PreTrainedModel, layers: Sequence[int]
+) -> Iterator[tuple[dict[int, torch.Tensor], type[BaseException]]]:
+    """Inside the block every forward pass leaves the layers' outputs in the dict, and ends by raising the exception."""
+    states: dict[int, torch.Tensor] = {}
+
+    def collect(layer: int) -> Any:
+        def hook(_: torch.nn.Module, __: Any, out: Any) -> None:
+            states[layer] = out if torch.is_tensor(out) else out[0]
+
+        return hook
+
+    modules = decoder_layers(model)
+    if layers[-1] >= len(modules):
+        raise ValueError(
+            f"config `layers.candidates` names layer {layers[-1]}, and the model has layers 0 to {len(modules) - 1}."
+        )
+    handles = [modules[layer].register_forward_hook(collect(layer)) for layer in layers]
+    try:
+        # Hooks run in the order they were added: the last layer is collected before the pass is ended.
+        with stop_after(model, layers[-1]) as stop:
+            yield states, stop
+    finally:
+        for handle in handles:
+            handle.remove()

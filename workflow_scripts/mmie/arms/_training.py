@@ -1,0 +1,76 @@
+"""Settings shared by the arms that are trained with a forget and a retain loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Training:
+    """How an arm is trained. Texts come from the train split; the neighbours are always among the texts to keep."""
+
+    objective: str = "redirect"
+    """Forget loss: ``redirect`` (switch to the parallel English text), ``graddiff`` (bounded gradient ascent) or ``npo``."""
+    retain: str = "kl"
+    """Retain loss: ``kl`` (stay at base's predictions) or ``ce`` (predict the retained texts)."""
+    steps: int = 30
+    """Optimizer steps."""
+    lr: float = 1e-3
+    """Learning rate of AdamW after warm-up."""
+    warmup: int = 5
+    """Steps over which the learning rate rises from 0."""
+    clip: float = 1.0
+    """Gradient norm above which the gradient is scaled down."""
+    forget_weight: float = 1.0
+    """Weight of the forget loss."""
+    retain_weight: float = 1.0
+    """Weight of the retain loss."""
+    forget_texts: int = 8
+    """Texts to forget in a batch."""
+    retain_texts: int = 8
+    """Texts to keep in a batch."""
+    max_tokens: int = 40
+    """Texts are cut at this length, in tokens."""
+    label_tokens: int = 12
+    """Tokens of English to predict after a Hindi opening (``redirect`` only)."""
+    beta: float = 0.1
+    """Inverse temperature β of ``npo``."""
+    ceiling: float = 12.5
+    """Nll of a token above which ``graddiff`` pulls no further, nats; 12.5 is ln of a vocabulary of 262144."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "steps", "forget_texts", "retain_texts", "label_tokens")
+        at_least(self, 0, "warmup", "forget_weight", "retain_weight")
+        above(self, 0, "lr", "clip", "beta", "ceiling")
+        at_least(self, 8, "max_tokens")
+        one_of(self, "objective", "redirect", "graddiff", "npo")
+        one_of(self, "retain", "kl", "ce")
+        if self.label_tokens >= self.max_tokens:
+            raise ValueError(f"label_tokens: {self.label_tokens} leaves no room for an opening in max_tokens: {self.max_tokens}.")
+
+
+def at_least(params: object, bound: float, *names: str) -> None:
+    """Raises ValueError naming the first parameter below ``bound``."""
+    for name in names:
+        if not getattr(params, name) >= bound:
+            raise ValueError(f"{name}: {getattr(params, name)} is not allowed: at least {bound}.")
+
+
+def above(params: object, bound: float, *names: str) -> None:
+    """Raises ValueError naming the first parameter that is not above ``bound``."""
+    for name in names:
+        if not getattr(params, name) > bound:
+            raise ValueError(f"{name}: {getattr(params, name)} is not allowed: above {bound}.")
+
+
+def one_of(params: object, name: str, *allowed: str) -> None:
+    """Raises ValueError when parameter ``name`` is none of ``allowed``."""
+    if getattr(params, name) not in allowed:
+        raise ValueError(f"{name}: {getattr(params, name)!r} is not allowed: one of {', '.join(allowed)}.")
+
+
+def increasing_layers(params: object, name: str = "layers") -> None:
+    """Raises ValueError when a tuple of layers is not strictly increasing from 0 on."""
+    layers = getattr(params, name)
+    if any(n < 0 for n in layers) or list(layers) != sorted(set(layers)):
+        raise ValueError(f"{name}: {list(layers)} is not allowed: decoder layers from 0, increasing.")

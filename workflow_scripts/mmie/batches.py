@@ -1,0 +1,31 @@
+"""Texts as batches of token ids."""
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text, with one beginning-of-text token where the tokenizer has one (a chat template brings its own)."""
+    has_bos = bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
+    return list(tokenizer(text, add_special_tokens=not has_bos)["input_ids"])
+
+
+def by_length(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Indices in batches of similar length, each of at most ``batch_tokens`` padded tokens (at least one text)."""
+    batches: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if batches and (len(batches[-1]) + 1) * lengths[i] <= batch_tokens:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def padded(ids: Sequence[Sequence[int]], pad: int, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and mask ``[text, token]``, padded on the right."""
+    width = max(map(len, ids))
+    tokens = torch.tensor([[*row, *[pad] * (width - len(row))] for row in ids], device=device)
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids], device=device)
+    return tokens, mask

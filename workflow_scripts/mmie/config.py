@@ -1,0 +1,106 @@
+"""The config: checked against its schema before anything starts, and cut into canonical params."""
+
+import difflib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+PROJECT = Path(__file__).parents[2]
+SCHEMA = PROJECT / "config.schema.json"
+
+
+def canonical(settings: Any) -> str:
+    """
+    Settings as one string, the same whatever the order of their keys.
+
+    Snakemake compares params as an unordered set of ``repr(value)``: swapped scalars would rerun nothing, and a
+    reordered dict everything.
+    """
+    return json.dumps(settings, sort_keys=True, ensure_ascii=False)
+
+
+def project_path(path: str) -> str:
+    """A path of the config: absolute, or relative to the folder of the Snakefile."""
+    return path if Path(path).is_absolute() else str(PROJECT / path)
+
+
+def check_config(config: dict[str, Any]) -> dict[str, Any]:
+    """
+    The config as plain dicts, without the arms that are switched off (``name: false``).
+
+    Raises ValueError naming key, value and remedy; all errors are listed at once.
+    """
+    config = json.loads(json.dumps(config))
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    errors = sorted(Draft202012Validator(schema).iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path])
+    problems = [message for error in errors for message in _explain(error)] or list(_contradictions(config))
+    if problems:
+        raise ValueError("config:\n  " + "\n  ".join(problems))
+    config["arms"] = {name: settings for name, settings in config["arms"].items() if settings is not False}
+    return config
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    where = ".".join(str(part) for part in error.absolute_path)
+    about = f" ({error.schema['description']})" if "description" in error.schema else ""
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        known = list(error.schema.get("properties", {}))
+        for key in sorted(set(error.instance) - set(known)):
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f" Did you mean `{near[0]}`?" if near else f" Known keys: {', '.join(known)}."
+            yield f"unknown key `{f'{where}.{key}'.lstrip('.')}`.{hint}"
+    elif error.validator == "required" and isinstance(error.instance, dict):
+        for key in sorted(set(error.validator_value) - set(error.instance)):
+            yield f"key `{f'{where}.{key}'.lstrip('.')}` is missing."
+    elif error.instance is None:
+        remedy = (
+            "Write `{}` for the defaults, or `false` to leave it out."
+            if where.startswith("arms.")
+            else "Give it a value."
+        )
+        yield f"`{where}` is empty. {remedy}{about}"
+    else:
+        yield f"`{where or 'the whole config'}`: {error.message}.{about}"
+
+
+def _contradictions(config: dict[str, Any]) -> Iterator[str]:
+    """What a schema cannot say."""
+    data = config["data"]
+    named = {
+        **{f"data.forget.{key}": language for key, language in data["forget"].items()},
+        "data.retain": data["retain"],
+        **{f"data.neighbours.{i}": language for i, language in enumerate(data["neighbours"])},
+        **{f"data.unseen.{i}": language for i, language in enumerate(data["unseen"])},
+    }
+    if data["mixed"] is not None:
+        named["data.mixed"] = data["mixed"]
+    for key, language in named.items():
+        if language not in data["scripts"]:
+            yield f"`{key}`: {language!r} is not a language of `data.scripts` ({', '.join(data['scripts'])})."
+    for language in sorted({x for x in named.values() if list(named.values()).count(x) > 1}):
+        roles = ", ".join(key for key, value in named.items() if value == language)
+        yield f"`data`: {language!r} has two roles ({roles}). Give it one."
+    model = config["model"]
+    if model["source"] == "hub" and not model["revision"]:
+        yield "`model.revision` is empty: with `model.source: hub` pin a commit, so that the model stays the same."
+    if model["quantisation"] == "nf4" and model["dtype"] == "float32":
+        yield "`model.quantisation: nf4` computes in 16 bits; use `model.dtype: auto` or bfloat16."
+    count, candidates = config["layers"]["count"], config["layers"]["candidates"]
+    if count > len(candidates):
+        yield f"`layers.count: {count}` is more than the {len(candidates)} of `layers.candidates`."
+    if not Path(project_path(data["corpus"])).exists():
+        yield (
+            f"`data.corpus: {data['corpus']}`: no such file ({project_path(data['corpus'])}). "
+            "Relative paths start at the folder of the Snakefile."
+        )
+    if model["source"] == "local" and not (Path(project_path(model["name"])) / "config.json").exists():
+        yield (
+            f"`model.name: {model['name']}`: no model folder there (config.json not found). With `model.source: local` "
+            "give a folder that AutoModelForCausalLM can read."
+        )
+    if config["generation"]["max_new_tokens"] < 8:
+        yield "`generation.max_new_tokens` below 8 leaves too few words to tell a language."

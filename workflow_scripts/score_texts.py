@@ -1,0 +1,37 @@
+"""
+Score held-out texts with the edited model.
+
+Writes likelihood per text, and the mean hidden state of every text at the probed layers.
+"""
+
+from mmie import stage, tables, tensors
+from mmie.edits import attached
+from mmie.likelihood import choose_texts, kl_divergence, last_states, likelihood_rows, score
+from mmie.model import load
+
+
+def main(
+    model: str, corpus: str, card: str, likelihood: str, states: str, settings: dict, runtime: dict, code: str = ""
+) -> None:
+    texts = choose_texts(tables.read(corpus, tables.CORPUS), settings)
+    compared = list(texts.text[texts.compared])
+    language_model, tokenizer = load(model, runtime)
+    with attached(language_model, card):
+        found = score(
+            language_model,
+            tokenizer,
+            list(texts.text),
+            nll=list(texts.scored),
+            layers=settings["probe_layers"],
+            batch_tokens=settings["batch_tokens"],
+        )
+        edited = last_states(language_model, tokenizer, compared)
+    kl = kl_divergence(language_model, last_states(language_model, tokenizer, compared), edited)
+    run = {"arm": settings["arm"], "seed": int(settings["seed"]), "variant": settings["variant"]}
+    tables.write(likelihood_rows(texts, found, kl, run), likelihood, tables.LIKELIHOOD, code=code)
+    pooled = {f"layer{n}": state for n, state in found.states.items()}
+    tensors.save(pooled, states, doc_ids=list(texts.doc_id), **run, code=code)
+
+
+if __name__ == "__main__":
+    stage.run(main, globals().get("snakemake"))
