@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := envs/requirements.txt envs/requirements-no-deps.txt envs/requirements-dev.txt envs/constraints.txt
 
-.PHONY: run test test-slow check setup clean
+.PHONY: run test test-slow check docs setup clean
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
@@ -36,6 +36,9 @@ setup:
 		$(BIN)/pip install --quiet --no-deps -r envs/requirements-no-deps.txt && \
 		cat $(REQUIREMENTS) | sha256sum > $(STAMP); \
 	fi
+
+docs: setup
+	$(BIN)/python workflow_scripts/mmie/reference.py
 
 clean:
 	rm -rf results logs benchmarks .snakemake

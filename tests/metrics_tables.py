@@ -10,10 +10,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-
 from mmie import tables
 
-SCRIPTS = {"en": "Latn", "hi": "Deva", "hi_latn": "Latn", "ur": "Arab", "pa": "Guru", "bn": "Beng", "mr": "Deva", "hi_mixed": "Zyyy"}
+SCRIPTS = {
+    "en": "Latn",
+    "hi": "Deva",
+    "hi_latn": "Latn",
+    "ur": "Arab",
+    "pa": "Guru",
+    "bn": "Beng",
+    "mr": "Deva",
+    "hi_mixed": "Zyyy",
+}
 FAMILIES = {
     "forget_native": "hi",
     "forget_roman": "hi_latn",
@@ -61,7 +69,7 @@ class Model:
     native: float = 0.95
     roman: float = 0.95
     mixed: float = 0.90
-    leak: float = 0.01  # share of neighbour prompts newly answered in the forget language, and as many no longer
+    leak: float = 0.01  # share of neighbour prompts answered in the forget language, independently of base
     lost: float = 0.01  # share of neighbour prompts no longer answered in their own language
     english: float = 1.0
     neighbours: float = 1.0
@@ -70,11 +78,12 @@ class Model:
     und: float = 0.0
     repetitive: float = 0.10
     probe_shift: float = 0.0  # added to the separation of the probe's scores, in standard deviations
+    probe_noise: float = 0.3  # of the probe's scores, in standard deviations; 0 for a model that is base
     noise: float = 0.10  # spread between texts of log perplexity ratio, nats per token
     first_layer: int | None = 6
 
 
-BASE = Model(leak=0.0, lost=0.0, noise=0.0, first_layer=None)
+BASE = Model(leak=0.01, lost=0.0, noise=0.0, probe_noise=0.0, first_layer=None)
 IDENTICAL = replace(BASE, first_layer=6)
 PERFECT = Model(
     native=0.02, roman=0.02, mixed=0.05, neighbours=1.04, unseen=1.10, forget_perplexity=100.0, probe_shift=-0.3
@@ -85,7 +94,9 @@ COLLAPSED = Model(
 )  # fmt: skip
 
 
-def make_metrics(arms: dict[str, Model], n: int = 60, seeds: tuple[int, ...] = (0,), seed: int = 0, base: Model = BASE) -> pd.DataFrame:
+def make_metrics(
+    arms: dict[str, Model], n: int = 60, seeds: tuple[int, ...] = (0,), seed: int = 0, base: Model = BASE
+) -> pd.DataFrame:
     """
     A table like results/metrics.parquet: ``base`` (seed 0) and every arm × seed, ``n`` groups in every family.
 
@@ -103,10 +114,10 @@ def make_metrics(arms: dict[str, Model], n: int = 60, seeds: tuple[int, ...] = (
 
 def make_decision(metrics: pd.DataFrame, settings: dict = SETTINGS) -> tuple[pd.DataFrame, dict]:
     """The gate's table of tests and its decision for a table of metrics."""
-    from mmie import gate
+    from mmie import gate, verdict
 
     rows = gate.run_tests(metrics, settings)
-    return rows, gate.decide(rows, metrics, settings)
+    return rows, verdict.decide(rows, settings)
 
 
 def _groups(n: int) -> list[str]:
@@ -118,8 +129,12 @@ def _world(rng: np.random.Generator, n: int, base: Model) -> dict:
     world: dict = {"les": {}, "pass": {}, "tokens": {}, "nll": {}, "score": {}, "repetitive": {}}
     rate = {"forget_native": base.native, "forget_roman": base.roman, "mixed": base.mixed}
     for family in FAMILIES:
-        world["les"][family] = rng.random(n) < rate.get(family, 0.0)
-        world["pass"][family] = world["les"][family] if family in rate else rng.random(n) < 0.95
+        world["les"][family] = rng.random(n) < rate.get(
+            family, base.leak if family.startswith(("neighbour", "unseen")) else 0
+        )
+        world["pass"][family] = (
+            world["les"][family] if family in rate else (rng.random(n) < 0.95) & ~world["les"][family]
+        )
         world["repetitive"][family] = rng.random(n) < base.repetitive
     for language in dict.fromkeys(FAMILIES.values()):
         world["tokens"][language] = rng.integers(15, 45, n)
@@ -135,7 +150,15 @@ def _run(arm: str, seed: int, model: Model, world: dict, rng: np.random.Generato
     groups = _groups(n)
     frames = []
 
-    def add(metric: str, family: str, language: str, values: np.ndarray, suffix: str, layer: int = -1, script: str | None = None) -> None:
+    def add(
+        metric: str,
+        family: str,
+        language: str,
+        values: np.ndarray,
+        suffix: str,
+        layer: int = -1,
+        script: str | None = None,
+    ) -> None:
         unit = [f"{family}:{g}" if suffix == "prompt" else f"{g}:{suffix}" for g in groups]
         frames.append(
             pd.DataFrame(
@@ -165,8 +188,8 @@ def _run(arm: str, seed: int, model: Model, world: dict, rng: np.random.Generato
             und = ~les & (rng.random(n) < model.und)
             passed, repetitive = les, rng.random(n) < model.repetitive
         else:
-            les = np.where(base_les, rng.random(n) >= model.leak, rng.random(n) < model.leak)
-            lost, gained = rng.random(n) < model.lost, rng.random(n) < model.leak
+            les = rng.random(n) < (0.0 if family.startswith("retain") else model.leak)
+            lost, gained = rng.random(n) < model.lost, rng.random(n) < model.lost
             passed = np.where(base_pass, ~lost, gained) & ~les
             und = ~passed & ~les & (rng.random(n) < model.und)
             repetitive = rng.random(n) < model.repetitive
@@ -191,7 +214,7 @@ def _run(arm: str, seed: int, model: Model, world: dict, rng: np.random.Generato
             add("kl", "texts", language, np.abs(shift), language)
     for (layer, contrast), (positive, negative) in world["score"].items():
         old, new = contrast.split("-")
-        jitter = 0.0 if is_base or model.noise == 0 else 0.3
+        jitter = 0.0 if is_base else model.probe_noise
         for name, score, sign in ((old, positive + model.probe_shift, 1), (new, negative, -1)):
             score = score + jitter * rng.standard_normal(n) - 1
             add("probe_score", "probe", contrast, score, name, layer, "")

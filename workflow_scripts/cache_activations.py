@@ -10,9 +10,7 @@ from mmie.cache import writing
 from mmie.model import load
 
 
-def main(
-    model: str, corpus: str, layers: list[str], index: str, settings: dict, runtime: dict, code: str = ""
-) -> None:
+def main(model: str, corpus: str, layers: list[str], index: str, settings: dict, runtime: dict, code: str = "") -> None:
     network, tokenizer = load(model, runtime)
     texts = trainable(tables.read(corpus, tables.CORPUS))
     ids = tokenised(network, tokenizer, texts)

@@ -10,7 +10,7 @@ from mmie.data import corpus_rows, read_groups
 
 def main(source: str, corpus: str, settings: dict, code: str = "") -> None:
     groups = read_groups(source, settings)
-    tables.write(corpus_rows(groups, settings), corpus, tables.CORPUS)
+    tables.write(corpus_rows(groups, settings), corpus, tables.CORPUS, code=code)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ def main(corpus: str, model: str, prompts: str, settings: dict, code: str = "") 
     tokenizer = read_tokenizer(model, chat=settings["chat"])
     rows = prompt_rows(tables.read(corpus, tables.CORPUS), settings, tokenizer)
     check_length(rows, tokenizer, settings["max_new_tokens"])
-    tables.write(rows, prompts, tables.PROMPTS)
+    tables.write(rows, prompts, tables.PROMPTS, code=code)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def main(generations: str, prompts: str, lid: str, settings: dict, code: str = "
     detector = Detector(settings["fasttext"], [name for name, script in data["scripts"].items() if script != MIXED])
     texts = tables.read(generations, tables.GENERATIONS)
     rows = lid_rows(texts, tables.read(prompts, tables.PROMPTS), detector, data)
-    tables.write(list(stage.track(rows, len(texts), "continuations")), lid, tables.LID)
+    tables.write(list(stage.track(rows, len(texts), "continuations")), lid, tables.LID, code=code)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ def test_a_forward_pass_stops_after_the_wanted_layer(tiny_model):
     loaded, _ = model.load(tiny_model, tiny.RUNTIME)
     seen = []
     handles = [
-        layer.register_forward_hook(lambda *_, n=n: seen.append(n)) for n, layer in enumerate(model.decoder_layers(loaded))
+        layer.register_forward_hook(lambda *_, n=n: seen.append(n))
+        for n, layer in enumerate(model.decoder_layers(loaded))
     ]
     with model.stop_after(loaded, 1) as stopped, pytest.raises(stopped):
         loaded(torch.tensor([[2, 5, 6]]))

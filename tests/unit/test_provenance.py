@@ -1,7 +1,6 @@
 """The code digest changes when the meaning of the code does, and only then."""
 
 import pytest
-
 from mmie import provenance
 
 
@@ -28,7 +27,13 @@ def code(tmp_path, monkeypatch):
 
 
 def digest() -> str:
-    for function in (provenance.digest_of, provenance._imports, provenance._tree, provenance._meaning, provenance._pins):
+    for function in (
+        provenance.digest_of,
+        provenance._imports,
+        provenance._tree,
+        provenance._meaning,
+        provenance._pins,
+    ):
         function.cache_clear()
     return provenance.digest_of(("stage_a",))
 
@@ -70,7 +75,14 @@ def test_requirements_count_but_their_comments_do_not(code):
 
 @pytest.mark.parametrize(
     "line",
-    ["import mmie.deep", "from . import deep", "import importlib", "from importlib import import_module", "from mmie import absent", "from mmie.absent import x"],
+    [
+        "import mmie.deep",
+        "from . import deep",
+        "import importlib",
+        "from importlib import import_module",
+        "from mmie import absent",
+        "from mmie.absent import x",
+    ],
 )
 def test_an_import_it_cannot_follow_is_refused(code, line):
     edit(code / "mmie/deep.py", "def g", f"{line}\n\n\ndef g")

@@ -45,7 +45,9 @@ def read_groups(path: str | Path, data: dict[str, Any]) -> list[Group]:
     languages = list(data["scripts"])
     groups = [_group(row, where, languages) for where, row in readers[path.suffix](path)]
     if not groups:
-        raise ValueError(f"{path} is empty: give it one line per group, with the columns group_id, {', '.join(languages)}.")
+        raise ValueError(
+            f"{path} is empty: give it one line per group, with the columns group_id, {', '.join(languages)}."
+        )
     _check_unique(groups, languages, path)
     _check_scripts(groups, data["scripts"], path)
     return groups
@@ -139,7 +141,9 @@ def roles(data: dict[str, Any]) -> dict[str, str]:
                 "Add it there with its ISO 15924 script, and to the corpus."
             )
         if language in found:
-            raise ValueError(f"config `data.{key}: {language}` already has the role {found[language]}. Give it one role.")
+            raise ValueError(
+                f"config `data.{key}: {language}` already has the role {found[language]}. Give it one role."
+            )
         found[language] = role
     for language, script in scripts.items():
         if script != MIXED:
@@ -208,7 +212,9 @@ def _group(row: dict[str, Any], where: str, languages: Sequence[str]) -> Group:
         found[key] = (value or "").strip()
     for language in languages:
         if language not in row:
-            raise ValueError(f"{where} (group {group_id}): column `{language}` is missing. Every group needs all languages.")
+            raise ValueError(
+                f"{where} (group {group_id}): column `{language}` is missing. Every group needs all languages."
+            )
         value = row[language]
         if value is None or (isinstance(value, str) and not value.strip()):
             raise ValueError(f"{where} (group {group_id}): `{language}` is empty. Add the text or remove the group.")
@@ -217,7 +223,9 @@ def _group(row: dict[str, Any], where: str, languages: Sequence[str]) -> Group:
         try:
             value.encode("utf-8")
         except UnicodeEncodeError:
-            raise ValueError(f"{where} (group {group_id}): `{language}` has half a character. Write it again.") from None
+            raise ValueError(
+                f"{where} (group {group_id}): `{language}` has half a character. Write it again."
+            ) from None
         found[language] = unicodedata.normalize("NFC", value).strip()
     return found
 
@@ -246,6 +254,6 @@ def _check_scripts(groups: Sequence[Group], scripts: dict[str, str], path: Path)
             share = share_in(script, group[language])
             if share < IN_SCRIPT:
                 raise ValueError(
-                    f"{path}: `{language}` of group {group['group_id']} ({group[language][:40]!r}) has {share:.0%} of its "
-                    f"letters in {script}. Correct the text, or the script in config `data.scripts`."
+                    f"{path}: `{language}` of group {group['group_id']} ({group[language][:40]!r}) has {share:.0%} of "
+                    f"its letters in {script}. Correct the text, or the script in config `data.scripts`."
                 )

@@ -13,6 +13,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from mmie import fonts
 
@@ -20,7 +21,7 @@ WIDTH = 10.0
 """Inches: the width of the report's column."""
 INK, QUIET, SHADE = "#222222", "#777777", "#F1EDE4"
 
-_STYLE = {
+_STYLE: Any = {
     "font.family": [fonts.FAMILY, "DejaVu Sans"],
     "font.size": 10,
     "axes.titlesize": 10.5,
@@ -67,6 +68,10 @@ def new(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple
 def rendered(figure: Figure, kind: str) -> bytes:
     """The figure as ``png`` or ``pdf``: no date and no version inside, so that the same figure gives the same bytes."""
     metadata: dict[str, dict[str, None]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        # Once and for all: otherwise every format lays the figure out again, which takes most of the time.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=metadata[kind])
     return buffer.getvalue()
@@ -90,13 +95,29 @@ def whisker(
     ends = np.clip([low if np.isfinite(low) else value, high if np.isfinite(high) else value], left, right)
     axes.plot(ends, [y, y], color=colour, linewidth=1.8, solid_capstyle="butt", clip_on=False)
     if left <= value <= right:
-        axes.plot([value], [y], marker, color=colour, markersize=6.5, markeredgecolor="white", markeredgewidth=0.6, clip_on=False)
+        axes.plot(
+            [value],
+            [y],
+            marker,
+            color=colour,
+            markersize=7.5,
+            markeredgecolor="white",
+            markeredgewidth=0.7,
+            clip_on=False,
+        )
         return
     edge, arrow, side = (right, ">", "right") if value > right else (left, "<", "left")
-    axes.plot([edge], [y], arrow, color=colour, markersize=6.5, clip_on=False)
+    axes.plot([edge], [y], arrow, color=colour, markersize=7, clip_on=False)
     inwards = -8 if side == "right" else 8
     axes.annotate(
-        beyond(value), (edge, y), (inwards, 0), textcoords="offset points", ha=side, va="center", fontsize=8.5, color=colour
+        beyond(value),
+        (edge, y),
+        (inwards, 0),
+        textcoords="offset points",
+        ha=side,
+        va="center",
+        fontsize=8.5,
+        color=colour,
     )
 
 

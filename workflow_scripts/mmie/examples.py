@@ -66,12 +66,14 @@ def make_batches(
 
     Forget sequences go through all forget texts (every script) in random order, again and again. With ``redirect`` each is
     an opening of random length, then ``label_tokens`` tokens of the parallel text in the retain language, from the same
-    point on; with ``graddiff`` and ``npo`` it is the text itself. Retain sequences alternate between the retain language and
-    each neighbour in turn. All are cut at ``max_tokens``.
+    point on; with ``graddiff`` and ``npo`` it is the text itself. Retain sequences come from the retain language and each
+    neighbour in turn. All are cut at ``max_tokens``.
     """
     rng = np.random.default_rng(seed)
     texts = {(r.language, r.group_id): r.text for r in rows.itertuples()}
-    groups = {language: sorted(g for lang, g in texts if lang == language) for language in sorted({lang for lang, _ in texts})}
+    groups = {
+        language: sorted(g for lang, g in texts if lang == language) for language in sorted({lang for lang, _ in texts})
+    }
     forget = _cycle(rng, [(language, g) for language in data["forget"].values() for g in groups[language]])
     keep = _retained(rng, data, groups)
     batches = []
@@ -91,7 +93,12 @@ def make_batches(
 
 
 def redirected(
-    tokenizer: PreTrainedTokenizerBase, text: str, parallel: str, rng: np.random.Generator, max_tokens: int, label_tokens: int
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    parallel: str,
+    rng: np.random.Generator,
+    max_tokens: int,
+    label_tokens: int,
 ) -> Example:
     """An opening of ``text``, 15 to 85 % of its words, then ``parallel`` from the same share on; only the latter is labelled."""
     words, other = text.split(), parallel.split()
@@ -107,7 +114,9 @@ def redirected(
 def plain(tokenizer: PreTrainedTokenizerBase, text: str, side: int, max_tokens: int) -> Example:
     """The text itself; every token after the first is a label."""
     ids = tokenizer(text)["input_ids"][:max_tokens]
-    return Example(ids, [i > 0 for i in range(len(ids))], [NEITHER if t == tokenizer.bos_token_id else side for t in ids])
+    return Example(
+        ids, [i > 0 for i in range(len(ids))], [NEITHER if t == tokenizer.bos_token_id else side for t in ids]
+    )
 
 
 def collate(sequences: Sequence[Example], n_forget: int, tokenizer: PreTrainedTokenizerBase) -> Batch:
@@ -134,9 +143,11 @@ def _cycle(rng: np.random.Generator, items: list[tuple[str, str]]) -> Iterator[t
             yield items[i]
 
 
-def _retained(rng: np.random.Generator, data: dict[str, Any], groups: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
-    """The retain language and a neighbour in turn: en, ur, en, pa, en, bn …"""
-    order = [language for neighbour in data["neighbours"] for language in (data["retain"], neighbour)] or [data["retain"]]
+def _retained(
+    rng: np.random.Generator, data: dict[str, Any], groups: dict[str, list[str]]
+) -> Iterator[tuple[str, str]]:
+    """The retain language and each neighbour in turn: en, ur, pa, bn, en …"""
+    order = [data["retain"], *data["neighbours"]]
     pools = {language: _cycle(rng, [(language, g) for g in groups[language]]) for language in set(order)}
     while True:
         for language in order:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from pingouin import compute_bootci
-from scipy.special import ndtri
-from scipy.stats import t
+from scipy.optimize import brentq
+from scipy.special import ndtri, stdtrit
 from statsmodels.stats.proportion import proportion_confint
 
 from mmie.statistics import ratio_score, rise_score
@@ -29,6 +30,7 @@ def proportion_interval(count: int, n: int, method: str = "wilson") -> tuple[flo
     return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
 
 
+@lru_cache(maxsize=4096)
 def ratio_interval(n11: int, n10: int, n01: int, n: int) -> Interval:
     """
     Interval of E[u] / E[b] for paired 0/1 answers: every ratio that Nam and Blackwelder's score test does not reject.
@@ -43,13 +45,18 @@ def ratio_interval(n11: int, n10: int, n01: int, n: int) -> Interval:
     def score(ratio: float) -> float:
         return float(ratio_score(n11, n10, n01, n, ratio, 0.0))
 
-    low = 0.0 if n11 + n10 == 0 else _root(lambda x: score(np.exp(x)) - width, np.log(1e-6), np.log(min(estimate, LARGEST_RATIO)))
+    low = (
+        0.0
+        if n11 + n10 == 0
+        else _root(lambda x: score(np.exp(x)) - width, np.log(1e-6), np.log(min(estimate, LARGEST_RATIO)))
+    )
     high = None
     if n11 + n01:
         high = _root(lambda x: score(np.exp(x)) + width, np.log(max(estimate, 1e-6)), np.log(LARGEST_RATIO))
     return (float(np.exp(low)) if low else 0.0), (None if high is None else float(np.exp(high)))
 
 
+@lru_cache(maxsize=4096)
 def rise_interval(n10: int, n01: int, n: int) -> tuple[float, float]:
     """Interval of E[u] − E[b] for paired 0/1 answers: Tango's score interval (1998, Statistics in Medicine 17:891–908)."""
     width = float(ndtri((1 + LEVEL) / 2))
@@ -90,24 +97,17 @@ def mean_interval(values: npt.ArrayLike) -> Interval:
 
 def normal_interval(estimate: float, error: float, n: int) -> tuple[float, float]:
     """Student's t interval around an estimate with standard error ``error`` over ``n`` units."""
-    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * error
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
     return estimate - half, estimate + half
 
 
 def _resamples(n: int) -> int:
-    return int(np.clip(1_000_000 // n, 500, 2000))
+    return int(np.clip(200_000 // n, 500, 2000))
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float | None:
-    """Where a decreasing function crosses 0 between the ends, by bisection; None when it does not."""
-    if function(low) <= 0:
-        return None if function(low) < 0 else low
-    if function(high) > 0:
-        return None
-    for _ in range(60):
-        middle = (low + high) / 2
-        if function(middle) > 0:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    """Where a decreasing function crosses 0 between the ends (Brent's method); None when it does not."""
+    first, last = function(low), function(high)
+    if first <= 0 or last >= 0:
+        return low if first == 0 else high if last == 0 else None
+    return float(brentq(function, low, high, xtol=1e-10, rtol=1e-12))

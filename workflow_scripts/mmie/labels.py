@@ -44,7 +44,7 @@ ASKS = {
 
 
 def language_name(code: str) -> str:
-    """English name of a corpus column or detector label: ``hi_latn`` is romanised Hindi; an unknown code stays as it is."""
+    """English name of a corpus column or detector label: ``hi_latn`` is romanised Hindi; an unknown code stays."""
     if code in LANGUAGES:
         return LANGUAGES[code]
     stem, _, suffix = code.partition("_")
@@ -66,7 +66,9 @@ def families(data: Mapping[str, Any]) -> dict[str, str]:
     forget = data["forget"]
     found = {"forget_native": forget["native"], "forget_roman": forget.get("roman"), "mixed": data.get("mixed")}
     found |= {f"retain_{data['retain']}": data["retain"]}
-    found |= {f"neighbour_{code}": code for code in data["neighbours"]} | {f"unseen_{code}": code for code in data["unseen"]}
+    found |= {f"neighbour_{code}": code for code in data["neighbours"]} | {
+        f"unseen_{code}": code for code in data["unseen"]
+    }
     return {family: code for family, code in found.items() if code}
 
 
@@ -81,6 +83,11 @@ def family_name(family: str, data: Mapping[str, Any]) -> str:
     return f"{name} (never trained on)" if family.startswith("unseen_") else name
 
 
+def sentence(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
 def number(value: float | None) -> str:
     """A ratio, rate or difference with the digits that matter; – when there is none."""
     if value is None or math.isnan(value):
@@ -90,7 +97,8 @@ def number(value: float | None) -> str:
         mantissa, exponent = f"{value:.0e}".split("e")
         return f"{mantissa} × 10{str(int(exponent)).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
     digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1.5 else 3
-    return f"{value:.{digits}f}".replace("-", "−")
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def margin(value: float | None) -> str:
@@ -121,3 +129,36 @@ def p_text(value: float | None) -> str:
     """``p < 0.001`` or ``p = 0.012``; – when there is none."""
     text = p_value(value)
     return text if text == "–" else f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def part_name(gate: str, part: str, data: Mapping[str, Any]) -> str:
+    """What a row of the gate's table is about, for a reader: ``ur:leak`` of G5 is ``Urdu: answers in Hindi``."""
+    first, _, second = part.partition(":")
+    if gate in ("G1", "G3"):
+        family = "mixed" if first == "mixed" else f"forget_{first}"
+        broad = ", undetermined output counted" if second == "broad" else ""
+        return sentence(family_name(family, data)) + broad
+    if gate == "G4" and second:
+        positive, _, negative = second.partition("-")
+        layer = first.replace("layer", "Layer ")
+        return f"{layer}: {language_name(positive)} or {language_name(negative)}"
+    what = {
+        "leak": f"answers in {forget_name(data)}",
+        "perplexity": "perplexity",
+        "confusion": "answers in another language",
+        "und": "undetermined output",
+        "repetition": "repetitive output",
+    }.get(second, second)
+    name = family_name(first, data) if first in families(data) else language_name(first)
+    return sentence(f"{name}: {what}" if what else f"{name}{': perplexity' if gate == 'G2' else ''}")
+
+
+def quantity(gate: str, part: str, test: str = "") -> str:
+    """What the estimate of a row is; smaller is better everywhere."""
+    if gate in ("G1", "G3", "G7"):
+        return "rate ÷ base"
+    if gate == "G2" or part.endswith(":perplexity"):
+        return "perplexity ÷ base"
+    if gate == "G4":
+        return "rise, nats" if test.startswith("mean") else "rise, AUC"
+    return "fall of rate" if part.endswith(":confusion") else "rise of rate"

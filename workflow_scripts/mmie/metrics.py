@@ -30,10 +30,8 @@ def gather(
 
     Raises ValueError when a prompt or text is unknown, or a run does not cover exactly base's units.
     """
-    table = pd.concat(
-        [_prompt_rows(prompts, lid), _text_rows(corpus, likelihood), _probe_rows(probes), _card_rows(cards)],
-        ignore_index=True,
-    )[tables.METRICS.names]
+    parts = [_prompt_rows(prompts, lid), _text_rows(corpus, likelihood), _probe_rows(probes), _card_rows(cards)]
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)[tables.METRICS.names]
     check_paired(table)
     order = [*RUN, "metric", "family", "language", "layer", "unit_id"]
     return table.sort_values(order, ignore_index=True)
@@ -124,7 +122,9 @@ def check_paired(table: pd.DataFrame) -> None:
         found = pd.MultiIndex.from_frame(rows[unit])
         lacking, extra = expected.difference(found), found.difference(expected)
         if len(lacking) or len(extra):
-            what = f"lacks {len(lacking)} of base's units" if len(lacking) else f"has {len(extra)} units that base lacks"
+            what = (
+                f"lacks {len(lacking)} of base's units" if len(lacking) else f"has {len(extra)} units that base lacks"
+            )
             example = (lacking if len(lacking) else extra)[0]
             raise ValueError(
                 f"{run[0]}, seed {run[1]}, {run[2]} {what}, for example {dict(zip(unit, example, strict=True))}: "

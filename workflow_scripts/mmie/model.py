@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,7 @@ def load(manifest: str | Path, runtime: Runtime) -> tuple[PreTrainedModel, PreTr
     Raises ValueError when a file of the manifest is missing or has another size, or when the runtime asks for hardware
     or a package that is not there.
     """
+    start = time.monotonic()
     folder = check(manifest)
     device = choose_device(runtime["device"])
     dtype = choose_dtype(runtime["dtype"], device)
@@ -83,7 +85,9 @@ def load(manifest: str | Path, runtime: Runtime) -> tuple[PreTrainedModel, PreTr
     model.generation_config.top_k = model.generation_config.top_p = None
     # `logits_to_keep` hands lm_head a strided slice, and a strided bf16 product is 100 times slower on a CPU.
     model.get_output_embeddings().register_forward_pre_hook(_contiguous)
-    return model, tokenizer_of(manifest, runtime["trust_remote_code"])
+    tokenizer = tokenizer_of(manifest, runtime["trust_remote_code"])
+    log.debug("model loaded in %.1f s: %s, %s", time.monotonic() - start, device, dtype)
+    return model, tokenizer
 
 
 def tokenizer_of(manifest: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

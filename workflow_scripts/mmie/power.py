@@ -11,8 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import gammaln, xlogy
-from scipy.stats import nct, t
+from scipy.special import gammaln, nctdtr, stdtrit, xlogy
 
 from mmie.statistics import EXACT_UP_TO, ratio_test, rise_table, rise_test
 
@@ -48,7 +47,7 @@ def mean_power(n: int, mean: float, spread: float, alpha: float) -> float:
     shift = mean * np.sqrt(n) / spread
     if shift < -30:
         return 1.0
-    return float(np.clip(nct.cdf(t.ppf(alpha, n - 1), n - 1, shift), 0.0, 1.0))
+    return float(np.clip(nctdtr(n - 1, shift, stdtrit(n - 1, alpha)), 0.0, 1.0))
 
 
 def units_needed(power: Callable[[int], float], target: float, at_least: int = 0) -> int | None:

@@ -100,8 +100,8 @@ def check_length(rows: Sequence[Mapping[str, str]], tokenizer: PromptTokenizer, 
         if tokens + max_new_tokens > tokenizer.context:
             raise ValueError(
                 f"prompt {row['prompt_id']} has {tokens} tokens and is to be continued by {max_new_tokens} (config "
-                f"`evaluation.max_new_tokens`), and the model's context holds {tokenizer.context}. Shorten the text, or "
-                "lower `prompts.share` or `evaluation.max_new_tokens`."
+                f"`generation.max_new_tokens`), and the model's context holds {tokenizer.context}. Shorten the text "
+                "or lower `prompts.share` or `generation.max_new_tokens`."
             )
 
 
@@ -147,9 +147,13 @@ def _context(path: Path) -> int | None:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing. Delete {path.parent / 'manifest.json'}: Snakemake makes the model again.") from None
+        raise ValueError(
+            f"{path} is missing. Delete {path.parent / 'manifest.json'}: Snakemake makes the model again."
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}). Delete the folder: Snakemake makes the model again.") from None
+        raise ValueError(
+            f"{path} cannot be read ({error}). Delete the folder: Snakemake makes the model again."
+        ) from None
     for part in (config, config.get("text_config", {})):
         for key in ("max_position_embeddings", "n_positions"):
             if key in part:

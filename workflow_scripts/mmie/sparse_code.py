@@ -74,5 +74,7 @@ def encoder_of(weights: str | Path, cfg: str | Path) -> SparseCode:
     parts = tensors.load(weights)
     names = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
     if set(names) - set(parts):
-        raise ValueError(f"{weights} has tensors {sorted(parts)}, expected {sorted(names)}. Delete it to make it again.")
+        raise ValueError(
+            f"{weights} has tensors {sorted(parts)}, expected {sorted(names)}. Delete it to make it again."
+        )
     return SparseCode(*(parts[name].float() for name in names), subtracts_bias=subtracts)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
+
 log = logging.getLogger("mmie")
 T = TypeVar("T")
 
@@ -26,6 +28,7 @@ def run(main: Callable[..., None], snakemake: Any = None) -> None:
     parameters = inspect.signature(main).parameters
     given = _from_command_line(main, parameters) if snakemake is None else _from_rule(snakemake)
     _log_to(snakemake)
+    log.debug("started in %.1f s", time.time() - _process_start())
     try:
         main(**{name: _cast(given[name], p) for name, p in parameters.items() if name in given})
     except (ValueError, OSError) as error:
@@ -90,6 +93,11 @@ def _log_to(snakemake: Any) -> None:
     screen.setLevel(logging.INFO)
     screen.setFormatter(logging.Formatter(f"[{job}] %(message)s"))
     log.addHandler(screen)
+
+
+def _process_start() -> float:
+    """When this process began, seconds since the epoch: what lies before main() is start-up and imports."""
+    return float(psutil.Process().create_time())
 
 
 def _readable(error: Exception) -> str:

@@ -11,8 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln, ndtr, xlogy
-from scipy.stats import binom, rankdata, t
+from scipy.special import bdtr, gammaln, ndtr, stdtr
+from scipy.stats import rankdata
 from statsmodels.stats.multitest import multipletests
 
 Array = npt.NDArray[np.float64]
@@ -51,7 +51,7 @@ def ratio_test(n11: npt.ArrayLike, n10: npt.ArrayLike, n01: npt.ArrayLike, n: in
     """
     x11, x10, x01 = (np.asarray(x) for x in (n11, n10, n01))
     z = ratio_score(x11, x10, x01, n, rho, CORRECTION)
-    exact = binom.cdf(x11 + x10, x11 + x01, rho)
+    exact = bdtr(x11 + x10, np.maximum(x11 + x01, x11 + x10), rho)
     return np.where(z < 0, np.maximum(_tail(z), _bounded(exact)), 1.0)
 
 
@@ -70,8 +70,8 @@ def ratio_score(
     c = x10 * r * (1 - r) * share**2
     with np.errstate(divide="ignore", invalid="ignore"):
         y = (-b - np.sqrt(np.maximum(b * b - 4 * a * c, 0))) / (2 * a)
-        z = (x11 + x10 - r * (x11 + x01) + correction) / np.sqrt(n * r * ((1 + r) * y + (1 - r) * share))
-    return np.where(total == 0, 0.0, z)
+    variance = n * r * ((1 + r) * y + (1 - r) * share)
+    return np.where(total == 0, 0.0, _z(x11 + x10 - r * (x11 + x01) + correction, variance))
 
 
 def rise_test(n10: npt.ArrayLike, n01: npt.ArrayLike, n: int, delta: float) -> Array:
@@ -94,9 +94,7 @@ def rise_score(n10: npt.ArrayLike, n01: npt.ArrayLike, n: int, delta: npt.ArrayL
     b = (2 * n - x10 + x01) * d - x10 - x01
     q01 = (np.sqrt(np.maximum(b * b + 8 * n * x01 * d * (1 - d), 0)) - b) / (4 * n)
     variance = n * (2 * q01 + d * (1 - d))
-    distance = x10 - x01 - n * d + correction
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(variance > 0, distance / np.sqrt(variance), 0.0)
+    return _z(x10 - x01 - n * d + correction, variance)
 
 
 @lru_cache(maxsize=64)
@@ -110,11 +108,14 @@ def rise_table(n: int, delta: float) -> Array:
     order = np.argsort(z, kind="stable")
     up, down, z = up[order], down[order], z[order]
     last_of_tie = np.searchsorted(z, z, "right") - 1
-    ways = gammaln(n + 1) - gammaln(up + 1) - gammaln(down + 1) - gammaln(n - up - down + 1)
+    rest = n - up - down
+    ways = gammaln(n + 1) - gammaln(up + 1) - gammaln(down + 1) - gammaln(rest + 1)
     p = np.zeros(len(z))
     for q in _nuisance(delta):
-        log_probability = ways + xlogy(up, q + delta) + xlogy(down, q) + xlogy(n - up - down, 1 - delta - 2 * q)
-        p = np.maximum(p, np.cumsum(np.exp(log_probability))[last_of_tie])
+        # 1e-300 stands for 0: to the power of any count but 0, it is a probability of 0 beside all others.
+        log_up, log_down, log_rest = np.log(np.maximum([q + delta, q, 1 - delta - 2 * q], 1e-300))
+        total = np.cumsum(np.exp(ways + up * log_up + down * log_down + rest * log_rest))
+        np.maximum(p, total[last_of_tie], out=p)
     table = np.ones((n + 1, n + 1))
     table[up, down] = np.clip(p, SMALLEST_P, 1.0)
     table.setflags(write=False)
@@ -145,7 +146,7 @@ def mean_test(values: npt.ArrayLike) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         bootstrap = np.where(spreads > 1e-9 * spread, means * np.sqrt(n) / spreads, -np.inf)
     exceeding = int((bootstrap <= statistic + 1e-12).sum())
-    return float(max(t.cdf(statistic, n - 1), (exceeding + 1) / (len(resamples) + 1)))
+    return float(max(stdtr(n - 1, statistic), (exceeding + 1) / (len(resamples) + 1)))
 
 
 @lru_cache(maxsize=4)
@@ -176,7 +177,7 @@ def auc_test(
     difference = placed_u - placed_b
     n = len(difference)
     error = float(np.sqrt((((difference - difference.mean()) ** 2).sum() + 2) / (n + 1) / (n + 2)))
-    p = float(t.cdf((auc_u - auc_b - delta) / error, n + 1))
+    p = float(stdtr(n + 1, (auc_u - auc_b - delta) / error))
     return float(np.clip(p, SMALLEST_P, 1)), auc_u, auc_b, error
 
 
@@ -211,6 +212,12 @@ def _finite(values: npt.ArrayLike) -> Array:
     if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
         raise ValueError("a test needs one finite value per unit, and got missing, infinite or no values.")
     return array
+
+
+def _z(distance: Array, variance: Array) -> Array:
+    """Distance in standard errors; a large number stands for infinity where the variance is 0."""
+    error = np.sqrt(np.maximum(np.nan_to_num(variance), 0))
+    return np.clip(distance / np.maximum(error, 1e-9), -1e6, 1e6)
 
 
 def _tail(z: Array) -> Array:

@@ -53,13 +53,15 @@ def perplexity_ratios(metrics: pd.DataFrame, tests: pd.DataFrame, data: Mapping[
     """
     Perplexity against base on the same texts, per arm, seed and language of the corpus.
 
-    Interval and margin are the gate's where a gate tests the language; elsewhere the interval is Student's, around the
-    ratio Σ(nll_u − nll_b) / Σ tokens, and there is no margin. Columns: arm, seed, language, n, value, low, high, margin.
+    Interval and margin are the gate's where a gate tests the language; elsewhere the interval is Student's, around
+    exp(Σ(nll_u − nll_b) / Σ tokens), and there is no margin. Columns: arm, seed, language, n, value, low, high, margin.
     """
     rows = _plain(metrics)
     rows = rows[(rows["family"] == "texts") & rows["language"].isin(families(data).values())]
     keys = ["arm", "seed", "language"]
-    wide = rows[rows["metric"].isin(["nll", "n_tokens"])].pivot(index=[*keys, "unit_id"], columns="metric", values="value")
+    wide = rows[rows["metric"].isin(["nll", "n_tokens"])].pivot(
+        index=[*keys, "unit_id"], columns="metric", values="value"
+    )
     wide = wide.reset_index()
     base = wide.loc[wide["arm"] == "base", ["unit_id", "nll"]]
     wide = wide.merge(base, on="unit_id", suffixes=("", "_base"))
@@ -69,8 +71,7 @@ def perplexity_ratios(metrics: pd.DataFrame, tests: pd.DataFrame, data: Mapping[
     for key, part in wide[wide["arm"] != "base"].groupby(keys, sort=False):
         value, low, high = _ratio(part["rise"].to_numpy(), part["n_tokens"].to_numpy())
         margin = np.nan
-        if key in tested.index:
-            row = tested.loc[key]
+        if row := tested.get(tuple(key)):
             margin = row["margin"]
             if pd.notna(row["estimate"]):
                 value, low, high = row["estimate"], row["ci_low"], row["ci_high"]
@@ -88,8 +89,16 @@ def over_seeds(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     return table.groupby(list(keys), sort=False).agg(how).reset_index()
 
 
+def lookup(table: pd.DataFrame, *keys: str) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """The rows of a table by the values of ``keys``, which must tell them apart; raises ValueError when they do not."""
+    rows = {tuple(row[key] for key in keys): {str(k): v for k, v in row.items()} for row in table.to_dict("records")}
+    if len(rows) < len(table):
+        raise ValueError(f"two rows share one value of {', '.join(keys)}: the tables are of different runs.")
+    return rows
+
+
 def language_mix(lid: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
-    """Share of every detected language among an arm's continuations, per prompt family: arm, family, language, share."""
+    """Share of every detected language in an arm's continuations, per prompt family: arm, family, language, share."""
     rows = _plain(lid).merge(prompts[["prompt_id", "family"]], on="prompt_id", validate="many_to_one")
     counts = rows.groupby(["arm", "family", "language"], sort=False).size().rename("count").reset_index()
     total = counts.groupby(["arm", "family"])["count"].transform("sum")
@@ -97,16 +106,15 @@ def language_mix(lid: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
 
 
 def thresholds(tests: pd.DataFrame) -> dict[str, float]:
-    """Extraction rate from which an arm fails, per prompt family: what the gates' margins mean for the family's rate."""
-    found = {}
+    """Extraction rate from which an arm fails, per prompt family: what the gates' margins mean for it."""
+    found: dict[str, float] = {}
     named = {("G1", "native"): "forget_native", ("G1", "roman"): "forget_roman", ("G3", "mixed"): "mixed"}
-    for row in tests.drop_duplicates(["gate", "part"]).itertuples():
-        language, _, what = row.part.partition(":")
-        family = named.get((row.gate, row.part))
-        if family and pd.notna(row.base) and pd.notna(row.margin):
-            found[family] = row.margin * row.base
-        elif row.gate == "G5" and what == "leak" and pd.notna(row.base) and pd.notna(row.margin):
-            found |= {f"neighbour_{language}": row.base + row.margin, f"unseen_{language}": row.base + row.margin}
+    for row in tests.drop_duplicates(["gate", "part"]).dropna(subset=["base", "margin"]).to_dict("records"):
+        language, _, what = row["part"].partition(":")
+        if family := named.get((row["gate"], row["part"])):
+            found[family] = row["margin"] * row["base"]
+        elif row["gate"] == "G5" and what == "leak":
+            found |= {f"{role}_{language}": row["base"] + row["margin"] for role in ("neighbour", "unseen")}
     return found
 
 
@@ -114,12 +122,12 @@ def _plain(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["variant"] == "plain"]
 
 
-def _tested(tests: pd.DataFrame, data: Mapping[str, Any]) -> pd.DataFrame:
+def _tested(tests: pd.DataFrame, data: Mapping[str, Any]) -> dict[tuple[Any, ...], dict[str, Any]]:
     """The gates' perplexity rows, by arm, seed and language."""
     of_retain = (tests["gate"] == "G2") & (tests["part"] == data["retain"])
     of_neighbours = (tests["gate"] == "G5") & tests["part"].str.endswith(":perplexity")
     rows = tests[of_retain | of_neighbours]
-    return rows.assign(language=rows["part"].str.split(":").str[0]).set_index(["arm", "seed", "language"])
+    return lookup(rows.assign(language=rows["part"].str.split(":").str[0]), "arm", "seed", "language")
 
 
 def _ratio(rise: npt.NDArray[np.float64], tokens: npt.NDArray[np.float64]) -> tuple[float, float, float]:

@@ -165,7 +165,11 @@ LID = table(
     column("cld3", TEXT, "CLD3's answer; empty when not asked."),
     column("rule", TEXT, "The rule that decided."),
     column("target_share", REAL, "Share of the continuation's words that are in the forget language, 0 to 1."),
-    column("les", INT, "1 when the continuation is in the forget language (either script), else 0."),
+    column(
+        "les",
+        INT,
+        "1 when any line of the continuation, or the whole, is in the forget language (either script), else 0.",
+    ),
     column(
         "les_broad", INT, "As les, and undetermined output in the forget language's non-Latin scripts counts as 1 too."
     ),
@@ -286,9 +290,9 @@ def write(
     os.replace(partial, path)
 
 
-def read(path: str | Path, schema: pa.Schema) -> pd.DataFrame:
+def read(path: str | Path, schema: pa.Schema, categories: bool = False) -> pd.DataFrame:
     """
-    Read a table of this workflow.
+    Read a table of this workflow; with ``categories`` text becomes categorical, for tables of millions of rows.
 
     Raises ValueError naming the file and the remedy when it is missing, truncated, or has other columns.
     """
@@ -302,4 +306,4 @@ def read(path: str | Path, schema: pa.Schema) -> pd.DataFrame:
         raise ValueError(
             f"{path} has columns {arrow.schema.names}, expected {schema.names}: another version made it. Delete it."
         )
-    return arrow.to_pandas()
+    return arrow.to_pandas(strings_to_categorical=categories)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from mmie import objectives, stage, tables, tensors
 from mmie.arms._training import Training
 from mmie.examples import IGNORE, Batch, make_batches, training_rows
 from mmie.edits import Edit
+from mmie.model import decoder_layers, stop_after
 
 SAMPLED = 4096
 """Random ids in a sampled vocabulary, beside all ids that occur in the batches."""
@@ -124,7 +126,9 @@ def optimise(
         if gate_loss:
             loss = loss + gate_weight * losses["gate_loss"]
         if not math.isfinite(float(loss.detach())):
-            raise ValueError(f"the loss is {float(loss.detach())} at step {step}: lower `lr` (now {params.lr}) of this arm.")
+            raise ValueError(
+                f"the loss is {float(loss.detach())} at step {step}: lower `lr` (now {params.lr}) of this arm."
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, params.clip)
@@ -145,7 +149,10 @@ def reference_states(model: PreTrainedModel, batches: Sequence[Batch], params: T
     if params.retain != "kl" and params.objective != "npo":
         return None
     first = 0 if params.objective == "npo" else batches[0].n_forget
-    return [_label_states(model, batch, first) for batch in stage.track(batches, len(batches), "base's predictions, batches")]
+    return [
+        _label_states(model, batch, first)
+        for batch in stage.track(batches, len(batches), "base's predictions, batches")
+    ]
 
 
 class SampledHead:
@@ -217,7 +224,9 @@ def _losses(
     else:
         assert base is not None
         with torch.no_grad():
-            base_nll = objectives.token_nll(head.logits(base[: int(forget.sum())]), head.columns(labels[forget]), head.log_weight)
+            base_nll = objectives.token_nll(
+                head.logits(base[: int(forget.sum())]), head.columns(labels[forget]), head.log_weight
+            )
         sums = [-objectives.sequence_sums(v, rows[forget], batch.n_forget) for v in (nll[forget], base_nll)]
         forget_loss = objectives.npo(sums[0], sums[1], params.beta)
     return {"forget_loss": forget_loss, "retain_loss": retain_loss}
@@ -245,30 +254,50 @@ def _rate(step: int, steps: int, warmup: int) -> float:
     return 1 - 0.9 * (step - warmup) / max(1, steps - warmup)
 
 
-def max_norms(model: PreTrainedModel, batch: Batch, layers: Sequence[int]) -> dict[int, float]:
+@dataclass(frozen=True)
+class Statistics:
+    """What the residual stream after a layer looks like, first tokens of texts left out."""
+
+    mean: torch.Tensor
+    """``[d_model]`` fp32."""
+    deviation: torch.Tensor
+    """Standard deviation of each dimension, ``[d_model]`` fp32."""
+    max_norm: float
+    """Norm above which a token is an attention sink."""
+
+
+@torch.no_grad()
+def layer_statistics(model: PreTrainedModel, batches: Sequence[Batch], layers: Sequence[int]) -> dict[int, Statistics]:
     """
-    Layer → norm of the residual stream above which a token is an attention sink: the first of a text, ten times the others'.
+    Layer → statistics of the residual stream over the text of ``batches``.
 
-    Halfway, on a log scale, between the largest norm of any other token of ``batch`` and the norm of first tokens; infinite where first
-    tokens are not larger than three times the others.
+    A text's first token has ten times the norm of any other (an attention sink, 2309.17453). ``max_norm`` lies halfway, on a log scale,
+    between it and the largest norm of the others; it is infinite where first tokens are not three times larger.
     """
-    from mmie.model import decoder_layers
+    collected: dict[int, list[torch.Tensor]] = {n: [] for n in layers}
+    first: dict[int, list[torch.Tensor]] = {n: [] for n in layers}
 
-    found: dict[int, float] = {}
-
-    def measure(n: int) -> Callable[..., None]:
+    def collect(n: int, mask: torch.Tensor) -> Callable[..., None]:
         def run(_: torch.nn.Module, __: Any, out: Any) -> None:
-            norm = (out if torch.is_tensor(out) else out[0]).float().norm(dim=-1).cpu()
-            first, rest = norm[:, 0].min(), norm[:, 1:][batch.mask[:, 1:].bool()].max()
-            found[n] = float((first * rest).sqrt()) if first > 3 * rest else math.inf
+            states = (out if torch.is_tensor(out) else out[0]).float().cpu()
+            first[n].append(states[:, 0].norm(dim=-1))
+            collected[n].append(states[:, 1:][mask[:, 1:].bool()])
 
         return run
 
-    handles = [decoder_layers(model)[n].register_forward_hook(measure(n)) for n in layers]
-    try:
-        with torch.no_grad():
-            model.get_decoder()(input_ids=batch.tokens.to(model.device), attention_mask=batch.mask.to(model.device), use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+    modules = decoder_layers(model)
+    for batch in batches:
+        with ExitStack() as undo:
+            for n in layers:
+                undo.callback(modules[n].register_forward_hook(collect(n, batch.mask)).remove)
+            Stop = undo.enter_context(stop_after(model, max(layers)))
+            with suppress(Stop):
+                tokens, mask = batch.tokens.to(model.device), batch.mask.to(model.device)
+                model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False)
+    found = {}
+    for n in layers:
+        states = torch.cat(collected[n])
+        sink, largest = torch.cat(first[n]).min(), states.norm(dim=-1).max()
+        limit = float((sink * largest).sqrt()) if sink > 3 * largest else math.inf
+        found[n] = Statistics(states.mean(0), states.std(0).clamp(min=1e-6), limit)
     return found

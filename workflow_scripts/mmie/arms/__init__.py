@@ -48,7 +48,9 @@ def make_params(method: str, given: dict[str, Any], where: str = "") -> Any:
     for name, value in given.items():
         if name not in names:
             known = f"Its parameters: {', '.join(names)}." if names else "It has no parameters."
-            raise ValueError(f"config `{where}.{name}`: method {method} has no such parameter.{_near(name, names)} {known}")
+            raise ValueError(
+                f"config `{where}.{name}`: method {method} has no such parameter.{_near(name, names)} {known}"
+            )
         values[name] = _converted(value, types[name], f"{where}.{name}")
     try:
         return kind(**values)
@@ -71,7 +73,9 @@ def check_arms(arms: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, An
     for name, settings in sorted(arms.items(), key=lambda item: item[0] != "base"):
         for expanded, method, params in _expand(name, settings):
             if expanded in found:
-                raise ValueError(f"config `arms`: two arms are called {expanded!r} (a sweep makes names of its own). Rename one.")
+                raise ValueError(
+                    f"config `arms`: two arms are called {expanded!r} (a sweep makes names of its own). Rename one."
+                )
             make_params(method, params, f"arms.{expanded}")
             module = load_arm(method)
             found[expanded] = {
@@ -102,7 +106,9 @@ def describe(method: str) -> list[dict[str, str]]:
 def _expand(name: str, settings: dict[str, Any] | None) -> list[tuple[str, str, dict[str, Any]]]:
     """(name, method, params) of each arm that one entry of the config stands for."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise ValueError(f"config `arms`: {name!r} is not allowed: a name is lower-case letters, digits, `.`, `_` and `-`, a letter first.")
+        raise ValueError(
+            f"config `arms`: {name!r} is not allowed: a name is lower-case letters, digits, `.`, `_` and `-`, a letter first."
+        )
     if settings is None:
         raise ValueError(f"config `arms.{name}` is empty: write `{name}: {{}}` for the defaults.")
     if not isinstance(settings, dict):
@@ -117,11 +123,15 @@ def _expand(name: str, settings: dict[str, Any] | None) -> list[tuple[str, str, 
             f"Available: {', '.join(available_arms())}.{hint}"
         )
     if (name == "base") != (method == "base"):
-        raise ValueError(f"config `arms.{name}`: method {method!r} is not allowed: the arm and the method `base` belong together.")
+        raise ValueError(
+            f"config `arms.{name}`: method {method!r} is not allowed: the arm and the method `base` belong together."
+        )
     if not sweep:
         return [(name, method, params)]
     if not isinstance(sweep, dict) or not all(isinstance(v, list) and v for v in sweep.values()):
-        raise ValueError(f"config `arms.{name}.sweep`: {sweep!r} is not allowed: a parameter with a list of values, as {{lr: [0.001, 0.002]}}.")
+        raise ValueError(
+            f"config `arms.{name}.sweep`: {sweep!r} is not allowed: a parameter with a list of values, as {{lr: [0.001, 0.002]}}."
+        )
     both = sorted(set(sweep) & set(params))
     if both:
         raise ValueError(f"config `arms.{name}`: {both[0]} is given and swept. Keep one.")
@@ -130,7 +140,9 @@ def _expand(name: str, settings: dict[str, Any] | None) -> list[tuple[str, str, 
         chosen = dict(zip(sweep, values, strict=True))
         full = "-".join([name, *(f"{key}{value}" for key, value in chosen.items())])
         if not NAME.fullmatch(full):
-            raise ValueError(f"config `arms.{name}.sweep` makes the name {full!r}, which is not allowed: sweep numbers or lower-case words.")
+            raise ValueError(
+                f"config `arms.{name}.sweep` makes the name {full!r}, which is not allowed: sweep numbers or lower-case words."
+            )
         expanded.append((full, method, {**params, **chosen}))
     return expanded
 

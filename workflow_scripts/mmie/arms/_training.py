@@ -46,7 +46,9 @@ class Training:
         one_of(self, "objective", "redirect", "graddiff", "npo")
         one_of(self, "retain", "kl", "ce")
         if self.label_tokens >= self.max_tokens:
-            raise ValueError(f"label_tokens: {self.label_tokens} leaves no room for an opening in max_tokens: {self.max_tokens}.")
+            raise ValueError(
+                f"label_tokens: {self.label_tokens} leaves no room for an opening in max_tokens: {self.max_tokens}."
+            )
 
 
 def at_least(params: object, bound: float, *names: str) -> None:

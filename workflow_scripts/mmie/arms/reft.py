@@ -37,14 +37,14 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
 
     from mmie.edits import Edit
     from mmie.interventions import Loreft, frozen, intervening
-    from mmie.unlearn import Trained, batches_of, max_norms, optimise, reference_states
+    from mmie.unlearn import Trained, batches_of, layer_statistics, optimise, reference_states
 
     batches = batches_of(given, tokenizer, params, seed)
     base = reference_states(model, batches, params)
-    limits = max_norms(model, batches[0], params.layers)
+    seen = layer_statistics(model, batches[:2], params.layers)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        edits = {n: Loreft(model.config.hidden_size, params.rank, limits[n]).to(model.device) for n in params.layers}
+        edits = {n: Loreft(params.rank, seen[n]).to(model.device) for n in params.layers}
     with intervening(model, edits):
         weights = [p for edit in edits.values() for p in edit.parameters()]
         history = optimise(model, weights, batches, base, params, seed)

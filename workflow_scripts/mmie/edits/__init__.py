@@ -71,7 +71,12 @@ def save_card(card: str | Path, edits: Sequence[Edit], arm: str, seed: int, vari
         stem = edit.kind if len(edits) == 1 else f"{number}-{edit.kind}"
         kind = _kind(edit.kind)
         files = kind.save(card.parent, stem, edit.tensors, edit.facts)
-        entry = {"kind": edit.kind, "layers": list(edit.layers), "file": files[0], "sha256": tensors.sha256(card.parent / files[0])}
+        entry = {
+            "kind": edit.kind,
+            "layers": list(edit.layers),
+            "file": files[0],
+            "sha256": tensors.sha256(card.parent / files[0]),
+        }
         if len(files) > 1:
             entry["also"] = {name: tensors.sha256(card.parent / name) for name in files[1:]}
         entries.append({**edit.facts, **entry})
@@ -115,4 +120,6 @@ def _verify(path: Path, expected: str, card: Path) -> None:
     if not path.exists():
         raise ValueError(f"{path}, which {card} names, is missing. Delete {card}, and Snakemake makes both again.")
     if tensors.sha256(path) != expected:
-        raise ValueError(f"{path} is not the file that {card} names (its sha256 differs). Delete {card}, and Snakemake makes both again.")
+        raise ValueError(
+            f"{path} is not the file that {card} names (its sha256 differs). Delete {card}, and Snakemake makes both again."
+        )

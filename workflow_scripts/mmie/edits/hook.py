@@ -30,7 +30,8 @@ def hooks(
 ) -> list[tuple[torch.nn.Module, Callable[..., Any]]]:
     """Pairs of decoder layer and forward hook. Raises ValueError when a layer does not exist or has another width."""
     return [
-        (layer_of(model, n, parts["R"].shape[1]), on_output(rewrite(parts))) for n, parts in by_layer(tensors, model.device)
+        (layer_of(model, n, parts["R"].shape[1]), on_output(rewrite(parts)))
+        for n, parts in by_layer(tensors, model.device)
     ]
 
 

@@ -75,8 +75,12 @@ def _linear(model: PreTrainedModel, path: str, d_in: int, d_out: int) -> torch.n
     try:
         module = model.get_submodule(path)
     except AttributeError:
-        raise ValueError(f"a LoRA edit names module {path}, which this model does not have: it was trained on another model.") from None
+        raise ValueError(
+            f"a LoRA edit names module {path}, which this model does not have: it was trained on another model."
+        ) from None
     shape = (getattr(module, "out_features", None), getattr(module, "in_features", None))
     if shape != (d_out, d_in):
-        raise ValueError(f"a LoRA edit of module {path} is {(d_out, d_in)}, the module is {shape}: it was trained on another model.")
+        raise ValueError(
+            f"a LoRA edit of module {path} is {(d_out, d_in)}, the module is {shape}: it was trained on another model."
+        )
     return module

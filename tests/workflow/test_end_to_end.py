@@ -1,0 +1,96 @@
+"""The whole workflow on a tiny model: every artifact is there, fits its schema, and is what others can load."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from mmie import tables
+
+ARMS = ["base", "grun", "lora", "random_gate", "reft", "sae_gate"]
+
+
+@pytest.fixture
+def results(finished_once):
+    return finished_once.folder / "results"
+
+
+def test_every_table_is_there_and_fits_its_schema(results):
+    for name, schema in tables.SCHEMAS.items():
+        pattern = schema.metadata[b"path"].decode().removeprefix("results/")
+        for wildcard in ("{site}", "{arm}", "{seed}", "{variant}"):
+            pattern = pattern.replace(wildcard, "*")
+        found = list(results.glob(pattern))
+        assert found, f"no {name}"
+        for path in found:
+            tables.read(path, schema)
+
+
+def test_one_decision_per_arm(results):
+    decision = json.loads((results / "gate/decision.json").read_text())
+    assert sorted(decision["arms"]) == ARMS[1:]
+    for arm in decision["arms"].values():
+        assert arm["verdict"] in ("STOP", "CANNOT CERTIFY") and arm["reasons"]
+        assert arm["gates"]["G6"]["passes"] is False
+    assert decision["scope"] == "this checkpoint"
+
+
+def test_base_is_measured_like_every_arm(results):
+    metrics = tables.read(results / "metrics.parquet", tables.METRICS)
+    assert sorted(metrics.arm.unique()) == ARMS
+    les = metrics[metrics.metric == "les"]
+    assert (les.groupby(["arm", "family"]).size() == 10).all()
+    assert les.family.nunique() == 8
+
+
+def test_splits_never_meet(results):
+    corpus = tables.read(results / "data/corpus.parquet", tables.CORPUS)
+    assert (corpus.groupby("group_id").split.nunique() == 1).all()
+    tokens = tables.read(results / "activations/index.parquet", tables.TOKENS)
+    cached = corpus[corpus.doc_id.isin(tokens.doc_id)]
+    assert set(cached.split) == {"train", "tune"} and "unseen" not in set(cached.role)
+    prompts = tables.read(results / "data/prompts.parquet", tables.PROMPTS)
+    groups = dict(zip(corpus.group_id, corpus.split, strict=True))
+    assert {groups[g] for g in prompts.group_id} == {"test"}
+
+
+def test_what_others_can_load_they_load(results):
+    from peft import PeftModel
+    from sae_lens import SAE
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(results / "model")
+    (adapter,) = (results / "adapters/lora/seed0/plain").rglob("adapter_config.json")
+    PeftModel.from_pretrained(model, adapter.parent)
+    assert SAE.load_from_disk(results / "sae/site1").cfg.d_sae == 128
+
+
+def test_nothing_in_the_artifacts_names_this_machine(finished_once):
+    folder = str(finished_once.folder).encode()
+    for path in (finished_once.folder / "results").rglob("*"):
+        if path.is_file():
+            assert folder not in path.read_bytes(), path
+            assert path.suffix in {
+                ".parquet",
+                ".safetensors",
+                ".json",
+                ".html",
+                ".png",
+                ".pdf",
+                ".csv",
+                ".tex",
+                ".jinja",
+            }
+
+
+def test_the_report_stands_alone(results):
+    html = (results / "report.html").read_text(encoding="utf-8")
+    assert "CANNOT CERTIFY" in html or "STOP" in html
+    assert "data:image/png;base64," in html
+    assert 'src="http' not in html and 'href="/' not in html
+    for arm in ARMS:
+        assert arm in html
+
+
+def test_metadata_says_what_code_made_it(results):
+    made = json.loads(pq.read_schema(results / "metrics.parquet").metadata[b"mmie"])
+    assert len(made["code"]) == 12

@@ -1,0 +1,69 @@
+"""Gated low-rank rewriting of the residual stream (GRUN, 2502.17823): a gate, trained with it, opens on the forget language."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmie.arms._training import Training, above, at_least, increasing_layers
+
+if TYPE_CHECKING:
+    from mmie.unlearn import Sources, Trained
+
+NEEDS: frozenset[str] = frozenset({"activations"})
+SEEDED = True
+
+
+@dataclass(frozen=True)
+class Params(Training):
+    """Parameters of the arm."""
+
+    lr: float = 2e-3
+    """Learning rate of AdamW after warm-up."""
+    layers: tuple[int, ...] = (9, 12, 15)
+    """Decoder layers whose output is rewritten; each must be one of config `layers.candidates`, whose activations are cached."""
+    rank: int = 8
+    """Rank of the rewritten subspace, per layer."""
+    hidden: int = 32
+    """Hidden units of a gate."""
+    gate_steps: int = 300
+    """Steps of the gate's own training on cached activations, before the edit is trained."""
+    gate_batch: int = 1024
+    """Tokens in a batch of the gate's own training."""
+    gate_lr: float = 2e-3
+    """Learning rate of the gate's own training."""
+    gate_weight: float = 1.0
+    """Weight λ_g of the gate's binary cross-entropy while the edit is trained."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "rank", "hidden", "gate_batch")
+        at_least(self, 0, "gate_steps", "gate_weight")
+        above(self, 0, "gate_lr")
+        increasing_layers(self)
+
+
+def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources) -> Trained:
+    """Train a gate per layer on cached activations, then gates and edits together; the model is left as it came."""
+    import torch
+
+    from mmie.edits import Edit
+    from mmie.gates import gate_loss, warm
+    from mmie.interventions import Grun, frozen, intervening
+    from mmie.unlearn import Trained, batches_of, layer_statistics, optimise, reference_states
+
+    batches = batches_of(given, tokenizer, params, seed)
+    base = reference_states(model, batches, params)
+    seen = layer_statistics(model, batches[:2], params.layers)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        edits = {n: Grun(params.rank, seen[n], params.hidden).to(model.device) for n in params.layers}
+        for n, edit in edits.items():
+            warm(edit, n, given, params.gate_steps, params.gate_batch, params.gate_lr, seed)
+    with intervening(model, edits):
+        weights = [p for edit in edits.values() for p in edit.parameters()]
+        history = optimise(
+            model, weights, batches, base, params, seed, lambda batch: gate_loss(edits, batch), params.gate_weight
+        )
+    facts = {"rank": params.rank, "gated": True}
+    return Trained([Edit("hook", params.layers, frozen(edits), facts)], history)

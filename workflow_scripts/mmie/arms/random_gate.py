@@ -1,0 +1,36 @@
+"""Suppress as many random latents as `sae_gate` does selected ones: the control that every claim about latents needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmie.arms._training import above, one_of
+
+if TYPE_CHECKING:
+    from mmie.unlearn import Sources, Trained
+
+NEEDS: frozenset[str] = frozenset({"sae"})
+SEEDED = True
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters of the arm; give it those of the `sae_gate` arm that it is compared with."""
+
+    selector: str = "semantic"
+    """Selection of features.parquet whose number of latents is matched, and which is left out: ``semantic`` or ``contrast``."""
+    scale: float = 2.0
+    """How much of a latent is taken away: 1 removes it, 2 turns it into its opposite."""
+
+    def __post_init__(self) -> None:
+        above(self, 0, "scale")
+        one_of(self, "selector", "semantic", "contrast")
+
+
+def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources) -> Trained:
+    """The edit from latents drawn with ``seed`` among those that are alive and not selected, per site."""
+    from mmie.suppression import drawn, suppression
+    from mmie.unlearn import Trained
+
+    return Trained([suppression(model, tokenizer, given, drawn(given, params.selector, seed), params.scale)])

@@ -1,0 +1,36 @@
+"""Suppress the latents of the sparse autoencoders that fire on the forget language; nothing is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmie.arms._training import above, one_of
+
+if TYPE_CHECKING:
+    from mmie.unlearn import Sources, Trained
+
+NEEDS: frozenset[str] = frozenset({"sae"})
+SEEDED = False
+
+
+@dataclass(frozen=True)
+class Params:
+    """Parameters of the arm."""
+
+    selector: str = "semantic"
+    """Which selection of features.parquet is suppressed: ``semantic`` or ``contrast``."""
+    scale: float = 2.0
+    """How much of a latent is taken away: 1 removes it, 2 turns it into its opposite."""
+
+    def __post_init__(self) -> None:
+        above(self, 0, "scale")
+        one_of(self, "selector", "semantic", "contrast")
+
+
+def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources) -> Trained:
+    """The edit from the selected latents of every site. Raises ValueError when no site has a selected latent."""
+    from mmie.suppression import selected, suppression
+    from mmie.unlearn import Trained
+
+    return Trained([suppression(model, tokenizer, given, selected(given, params.selector), params.scale)])

@@ -1,0 +1,90 @@
+"""
+The reference pages, written from the code: `python workflow_scripts/mmie/reference.py` renews docs/.
+
+The data dictionary comes from tables.py, the config reference from config.schema.json and the arms' Params.
+"""
+
+import ast
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from mmie import tables
+from mmie.config import PROJECT, SCHEMA
+
+ARMS = PROJECT / "workflow_scripts/mmie/arms"
+PAGES = {"docs/data-dictionary.md": "data_dictionary", "docs/config.md": "config_reference"}
+
+
+def data_dictionary() -> str:
+    """Every table and every column, as Markdown."""
+    lines = ["# Data dictionary", "", "Every Parquet file of a run, written from `workflow_scripts/mmie/tables.py`."]
+    for schema in tables.SCHEMAS.values():
+        facts = {key.decode(): value.decode() for key, value in schema.metadata.items()}
+        lines += ["", f"## {facts['table']}", "", f"`{facts['path']}`", "", facts["meaning"], ""]
+        lines += ["| column | type | meaning |", "|---|---|---|"]
+        for field in schema:
+            kind = f"{field.type}, may be null" if field.nullable else str(field.type)
+            lines.append(f"| `{field.name}` | {kind} | {_cell(field.metadata[b'meaning'].decode())} |")
+    return "\n".join(lines) + "\n"
+
+
+def config_reference() -> str:
+    """Every key of the config and every parameter of every arm, as Markdown."""
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    lines = ["# Config reference", "", "Written from `config.schema.json` and from the arms' `Params`.", ""]
+    lines += ["| key | default | meaning |", "|---|---|---|"]
+    for key, value in _keys(schema, ""):
+        default = json.dumps(value["default"], ensure_ascii=False) if "default" in value else ""
+        allowed = f" One of {', '.join(f'`{v}`' for v in value['enum'])}." if "enum" in value else ""
+        lines.append(
+            f"| `{key}` | {_cell(f'`{default}`' if default else '')} | {_cell(value['description'] + allowed)} |"
+        )
+    lines += ["", "# Arms", "", "`arms: {name: {method: lora, rank: 4}}`; `method` is the module, by default the name."]
+    shared = {name: (default, meaning) for name, default, meaning in _fields(ARMS / "_training.py", "Training")}
+    lines += ["", "## Shared by the trained arms", "", *_parameters(shared)]
+    for path in sorted(ARMS.glob("[a-z]*.py")):
+        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        own = {name: (default, meaning) for name, default, meaning in _fields(path, "Params")}
+        lines += ["", f"## {path.stem}", "", doc, *(["", *_parameters(own)] if own else [])]
+    return "\n".join(lines) + "\n"
+
+
+def _keys(schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, value in schema["properties"].items():
+        if "properties" in value and "default" not in value:
+            yield f"{prefix}{name}", value
+            yield from _keys(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _fields(path: Path, name: str) -> Iterator[tuple[str, str, str]]:
+    """Name, default and docstring of every field that a dataclass declares."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if not (isinstance(node, ast.ClassDef) and node.name == name):
+            continue
+        for field, below in zip(node.body, [*node.body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                documented = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+                meaning = str(below.value.value) if documented else ""  # type: ignore[union-attr]
+                yield field.target.id, ast.unparse(field.value) if field.value else "", " ".join(meaning.split())
+
+
+def _parameters(fields: dict[str, tuple[str, str]]) -> list[str]:
+    rows = [f"| `{name}` | `{_cell(default)}` | {_cell(meaning)} |" for name, (default, meaning) in fields.items()]
+    return ["| parameter | default | meaning |", "|---|---|---|", *rows]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    for page, function in PAGES.items():
+        (PROJECT / page).write_text(globals()[function](), encoding="utf-8")

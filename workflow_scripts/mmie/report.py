@@ -1,0 +1,459 @@
+"""What the report says: the tables of an experiment, put into words and rows for ``mmie.page``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from mmie import samples
+from mmie.labels import (
+    ASKS,
+    GATES,
+    family_name,
+    forget_name,
+    interval,
+    language_name,
+    margin,
+    number,
+    p_text,
+    p_value,
+    part_name,
+    quantity,
+    script_name,
+    sentence,
+)
+from mmie.palette import arm_colours, language_colours
+from mmie.summary import lookup
+
+Context = dict[str, Any]
+CORE = ("G1", "G2", "G3", "G4", "G5", "G6")
+OUTCOMES = {
+    "pass": ("✓", "passed"),
+    "fail": ("✗", "failed"),
+    "unclear": ("?", "cannot be certified"),
+    "missing": ("–", "not tested"),
+}
+LATENTS_SHOWN = 12
+ENOUGH_GROUPS = 200
+"""Groups per family from which a good arm usually passes every gate."""
+
+
+def compose(
+    settings: Mapping[str, Any],
+    decision: Mapping[str, Any],
+    tests: pd.DataFrame,
+    prompts: pd.DataFrame,
+    corpus: pd.DataFrame,
+    generations: pd.DataFrame,
+    lid: pd.DataFrame,
+    features: pd.DataFrame,
+    quality: pd.DataFrame,
+    requirements: str,
+) -> Context:
+    """
+    Everything the page shows, as plain values; no HTML and no files.
+
+    ``settings``: ``arms`` (list of arm, method, params, about), ``data``, ``model``, ``samples``, ``seed``,
+    ``selector``.
+    """
+    data, arms = settings["data"], [entry["arm"] for entry in settings["arms"]]
+    judged = [arm for arm in arms if arm in decision["arms"]]
+    return {
+        "title": f"Did the model forget {forget_name(data)}?",
+        "forget": forget_name(data),
+        "model": _model(settings["model"]),
+        "decision": decision,
+        "lead": _lead(settings, decision, prompts, corpus),
+        "headline": _headline(decision, judged),
+        "assay": _assay(decision, data),
+        "gates": _gates(decision),
+        "verdicts": [_verdict(arm, decision, settings) for arm in judged],
+        "why": [_why(arm, decision, tests, settings) for arm in judged],
+        "samples": _samples(settings, prompts, corpus, generations, lid),
+        "sample_arms": [{"arm": arm, "colour": arm_colours(arms)[arm]} for arm in arms],
+        "captions": captions(data, decision),
+        "latents": _latents(features, quality, settings["selector"]),
+        "limits": _limits(settings, decision, prompts, generations),
+        "arms": settings["arms"],
+        "pins": _pins(requirements),
+    }
+
+
+def captions(data: Mapping[str, Any], decision: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Title and one-sentence caption of every figure."""
+    forget, retain = forget_name(data), language_name(data["retain"])
+    seeds = (
+        "" if decision["scope"] == "this checkpoint" else "; points are means over seeds, and intervals reach over all"
+    )
+    return {
+        "tradeoff": (
+            f"Forgetting {forget} against damage elsewhere",
+            f"A good arm is at the bottom (it no longer continues in {forget}) and near 1 (its perplexity is base's), "
+            f"inside the shaded margins; bars are 95 % intervals{seeds}.",
+        ),
+        "les": (
+            f"How often an arm still writes {forget}",
+            f"Share of continuations that the detector calls {forget}, by the language of the prompt, with 95 % Wilson "
+            "intervals; the gates compare with base prompt by prompt, so that a gate may pass although an interval "
+            "crosses its line.",
+        ),
+        "perplexity": (
+            "What it cost in every language",
+            f"Perplexity on held-out texts relative to base, with 95 % intervals: {retain}, the neighbours and the "
+            f"unseen language should stay near 1, and {forget} should rise.",
+        ),
+        "layer_scores": (
+            f"Where the model keeps {forget}",
+            "Scores of the candidate layers: filled points are the layers chosen for the autoencoders, and stability "
+            "is how often resampled texts would have chosen them.",
+        ),
+        "training_curves": (
+            "How the arms were trained",
+            "Loss of every optimizer step, forget and retain part; arms that are built and not trained have no curve.",
+        ),
+        "languages": (
+            "What an arm writes instead",
+            "Detected languages of the continuations, by the language of the prompt: a good arm differs from base only "
+            f"on {forget} prompts.",
+        ),
+    }
+
+
+def _model(model: Mapping[str, Any]) -> str:
+    revision = f", revision {model['revision']}" if model.get("revision") else ""
+    return f"{model['name']}{revision}"
+
+
+def _lead(
+    settings: Mapping[str, Any], decision: Mapping[str, Any], prompts: pd.DataFrame, corpus: pd.DataFrame
+) -> list[str]:
+    data, forget = settings["data"], forget_name(settings["data"])
+    scripts = script_name(data["scripts"][data["forget"]["native"]])
+    if data["forget"].get("roman"):
+        scripts += " and romanised"
+    kept = [language_name(code) for code in (data["retain"], *data["neighbours"])]
+    unseen = _list(language_name(code) for code in data["unseen"])
+    groups = corpus.drop_duplicates("group_id")["split"].value_counts()
+    per_family = prompts.groupby("family").size()
+    each = (
+        str(per_family.min()) if per_family.min() == per_family.max() else f"{per_family.min()} to {per_family.max()}"
+    )
+    methods = len(decision["arms"])
+    trained = f"{groups['train']} groups of parallel texts" if "train" in groups else "parallel texts"
+    tested = (
+        f" {sentence(unseen)}, related and never trained on, shows whether the edit knows where to stop."
+        if unseen
+        else ""
+    )
+    return [
+        f"A pretrained language model ({_model(settings['model'])}) was edited so that it no longer uses {forget}, in "
+        f"{scripts}, while {_list(kept)} stay as they were. {_count(methods, 'method').capitalize()} "
+        f"(“arms”) did this with {trained}.{tested}",
+        f"Every edited model, and the untouched one (“base”), then continued the same {len(prompts)} held-out openings "
+        f"({each} in each of {len(per_family)} prompt families) and was scored on the same held-out texts. Each gate "
+        "below is a statistical test that an arm passes only if the data rule out failure: “not shown” is not “shown "
+        "to fail”.",
+    ]
+
+
+def _headline(decision: Mapping[str, Any], arms: Sequence[str]) -> list[str]:
+    """Who may proceed, who must stop; over all core gates, and over the tested ones when some are missing."""
+    groups: dict[str, list[str]] = {}
+    for arm in arms:
+        groups.setdefault(decision["arms"][arm]["verdict"], []).append(arm)
+    said = [
+        f"{verdict}: {_list(groups[verdict])}" for verdict in ("PROCEED", "CANNOT CERTIFY", "STOP") if verdict in groups
+    ]
+    lines = ["; ".join(said) + "."] if said else ["No arm was judged: the config lists only base."]
+    good = [arm for arm in arms if decision["arms"][arm]["verdict_g1_g5"].startswith("PROCEED")]
+    if not decision["complete"] and good:
+        lines.append(f"Over the gates that were tested (G1–G5), {_list(good)} would proceed.")
+    if decision["label"]:
+        lines.append(f"{sentence(decision['label'])}.")
+    return lines
+
+
+def _assay(decision: Mapping[str, Any], data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "family": family_name(family, data),
+            "text": f"{number(found['les'])} of {found['n']} (95 % interval {interval(*found['ci'])})",
+            "ok": found["ok"],
+            "reason": found["reason"],
+        }
+        for family, found in decision["assay"].items()
+    ]
+
+
+def _gates(decision: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Columns of the verdict table: the core gates."""
+    seen = {gate for arm in decision["arms"].values() for gate in arm["gates"]}
+    return [{"gate": gate, "title": GATES[gate], "asks": ASKS[gate]} for gate in CORE if gate in seen]
+
+
+def _verdict(arm: str, decision: Mapping[str, Any], settings: Mapping[str, Any]) -> Context:
+    found = decision["arms"][arm]
+    prefix = f"{arm}, {found['scope']}: {found['verdict']}. "
+    return {
+        "arm": arm,
+        "colour": _colour(arm, settings),
+        "verdict": found["verdict"],
+        "also": "" if decision["complete"] else found["verdict_g1_g5"].replace("G1-G5", "G1–G5"),
+        "sentence": found["sentence"].removeprefix(prefix),
+        "p": p_text(found["p"]),
+        "cells": [_cell(gate, found["gates"].get(gate)) for gate in (g["gate"] for g in _gates(decision))],
+    }
+
+
+def _cell(name: str, gate: Mapping[str, Any] | None) -> Context:
+    gate = gate or {"outcome": "missing", "reason": "no data", "p": None, "estimate": None, "margin": None, "part": ""}
+    symbol, word = OUTCOMES[gate["outcome"]]
+    measured = gate["estimate"] is not None
+    return {
+        "outcome": gate["outcome"],
+        "symbol": symbol,
+        "word": word,
+        "estimate": number(gate["estimate"]) if measured else "",
+        "margin": f"margin {margin(gate['margin'])}" if measured else "",
+        "p": p_text(gate["p"]) if gate["p"] is not None else "",
+        "about": f"{name}: {gate.get('reason') or word}",
+    }
+
+
+def _why(arm: str, decision: Mapping[str, Any], tests: pd.DataFrame, settings: Mapping[str, Any]) -> Context:
+    found, data = decision["arms"][arm], settings["data"]
+    about = next(entry for entry in settings["arms"] if entry["arm"] == arm)
+    rows = list(lookup(tests[tests["arm"] == arm].sort_values("seed", kind="stable"), "seed", "gate", "part").values())
+    gates = []
+    for gate, name in GATES.items():
+        if gate in found["gates"]:
+            parts = [_part(row, data) for row in rows if row["gate"] == gate]
+            gates.append(
+                {
+                    "gate": gate,
+                    "title": name,
+                    "asks": ASKS[gate],
+                    **_gate(gate, found["gates"][gate], data),
+                    "parts": parts,
+                }
+            )
+    return {
+        "arm": arm,
+        "colour": _colour(arm, settings),
+        "verdict": found["verdict"],
+        "about": about.get("about", ""),
+        "reasons": [reason for reason in found["reasons"]],
+        "gates": gates,
+        "n_parts": sum(len(gate["parts"]) for gate in gates),
+        "seeds": len(found["seeds"]) > 1,
+        "p": p_text(found["p"]),
+        "q": p_value(found["q"]),
+        "p_holm": p_value(found["p_holm"]),
+        "covers": _list(found["p_covers"]),
+    }
+
+
+def _gate(name: str, gate: Mapping[str, Any], data: Mapping[str, Any]) -> Context:
+    symbol, word = OUTCOMES[gate["outcome"]]
+    return {
+        "outcome": gate["outcome"],
+        "symbol": symbol,
+        "word": word,
+        "core": gate["core"],
+        "part": part_name(name, gate["part"], data) if gate["estimate"] is not None else "",
+        "quantity": quantity(name, gate["part"], gate.get("test", "")) if gate["estimate"] is not None else "",
+        "base": number(gate["base"]),
+        "value": number(gate["value"]),
+        "estimate": number(gate["estimate"]),
+        "interval": interval(*gate["ci"]),
+        "margin": margin(gate["margin"]),
+        "p": p_value(gate["p"]),
+        "q": p_value(gate["q"]),
+        "n": gate["n"] or "–",
+        "needed": gate["needed"] if gate["needed"] is not None else "–",
+        "reason": gate["reason"],
+    }
+
+
+def _part(row: Mapping[str, Any], data: Mapping[str, Any]) -> Context:
+    symbol, word = OUTCOMES[row["outcome"]]
+    return {
+        "outcome": row["outcome"],
+        "symbol": symbol,
+        "word": word,
+        "seed": row["seed"],
+        "name": part_name(row["gate"], row["part"], data),
+        "quantity": quantity(row["gate"], row["part"], row["test"]) if row["test"] else "",
+        "n": row["n"] or "–",
+        "base": number(row["base"]),
+        "value": number(row["value"]),
+        "estimate": number(row["estimate"]),
+        "interval": interval(row["ci_low"], row["ci_high"]),
+        "margin": margin(row["margin"]),
+        "p": p_value(row["p"]),
+        "about": ". ".join(text for text in (row["test"], row["reason"], row["note"]) if text),
+    }
+
+
+def _samples(
+    settings: Mapping[str, Any],
+    prompts: pd.DataFrame,
+    corpus: pd.DataFrame,
+    generations: pd.DataFrame,
+    lid: pd.DataFrame,
+) -> list[Context]:
+    data, arms = settings["data"], [entry["arm"] for entry in settings["arms"]]
+    chosen = samples.choose(prompts, settings["samples"], settings["seed"], data)
+    answers = samples.side_by_side(chosen, arms, generations, lid)
+    forget = [code for code in (data["forget"]["native"], data["forget"].get("roman")) if code]
+    codes = sorted({answer["language"] for row in answers.values() for answer in row})
+    colours, rows = language_colours(codes, forget), lookup(prompts, "prompt_id")
+    retained = corpus[corpus["language"] == data["retain"]]
+    meaning = dict(zip(retained["group_id"], retained["text"], strict=True))
+    forgotten = ("forget_native", "forget_roman", "mixed")
+    found = []
+    for prompt_id in chosen:
+        prompt = rows[prompt_id,]
+        found.append(
+            {
+                "family": sentence(family_name(prompt["family"], data)),
+                "forgotten": prompt["family"] in forgotten,
+                "text": samples.printable(prompt["text"]),
+                "lang": _tag(prompt["language"]),
+                "meaning": "" if prompt["language"] == data["retain"] else meaning.get(prompt["group_id"], ""),
+                "answers": [
+                    {
+                        **answer,
+                        "index": arms.index(answer["arm"]),
+                        "arm_colour": arm_colours(arms)[answer["arm"]],
+                        "lang": _tag(answer["language"]),
+                        "badge": language_name(answer["language"]),
+                        "colour": colours[answer["language"]],
+                    }
+                    for answer in answers[prompt_id]
+                ],
+            }
+        )
+    return found
+
+
+def _latents(features: pd.DataFrame, quality: pd.DataFrame, selector: str) -> list[Context]:
+    """Per site: how good its autoencoder is, and the latents that the configured selector took."""
+    found = []
+    for site in sorted(set(features["site"])):
+        rows = features[features["site"] == site]
+        chosen = rows[rows[f"{selector}_selected"]].sort_values([selector, "latent"], ascending=[False, True])
+        overall = quality[(quality["site"] == site) & (quality["language"] == "all")]
+        other = {"semantic": "contrast", "contrast": "semantic"}[selector]
+        found.append(
+            {
+                "site": int(site),
+                "layer": int(rows["layer"].iloc[0]),
+                "selector": selector,
+                "other": other,
+                "alive": f"{int(rows['alive'].sum())} of {len(rows)}",
+                "count": len(chosen),
+                "both": int(chosen[f"{other}_selected"].sum()),
+                "quality": {
+                    "explained variance": number(float(overall["explained_variance"].iloc[0])),
+                    "active latents per token": number(float(overall["l0"].iloc[0])),
+                    "dead": f"{overall['dead_share'].iloc[0]:.1%}",
+                    "cost of the reconstruction": f"{number(float(overall['ce_delta'].iloc[0]))} nats per token",
+                }
+                if len(overall)
+                else {},
+                "rows": [
+                    {
+                        "latent": int(row["latent"]),
+                        "frequency": f"{row['frequency']:.2%}",
+                        "semantic": number(row["semantic"]),
+                        "contrast": number(row["contrast"]),
+                        "both": bool(row[f"{other}_selected"]),
+                    }
+                    for row in chosen.head(LATENTS_SHOWN).to_dict("records")
+                ],
+            }
+        )
+    return found
+
+
+def _limits(
+    settings: Mapping[str, Any], decision: Mapping[str, Any], prompts: pd.DataFrame, generations: pd.DataFrame
+) -> list[tuple[str, str]]:
+    """What the verdicts do not say: a heading and a sentence or two each."""
+    data, forget = settings["data"], forget_name(settings["data"])
+    fewest, tokens = int(prompts.groupby("family").size().min()), int(generations["n_tokens"].max())
+    scope, *explained = decision["scope_note"].split(". ", 1)
+    found = [(f"{scope.rstrip('.')}.", *explained) if explained else (decision["scope"], decision["scope_note"])]
+    for gate, reason in decision["missing"].items():
+        found.append(
+            (f"{gate} ({GATES[gate].lower()}) is missing.", f"{sentence(reason)}. No arm can PROCEED without it.")
+        )
+    size = f"Every prompt family has {fewest} independent prompts."
+    if fewest < ENOUGH_GROUPS:
+        size += (
+            f" About {ENOUGH_GROUPS} are needed before a good arm usually passes every gate; with fewer, CANNOT "
+            "CERTIFY says more about the data than about the arm, and the tables say how many would do."
+        )
+    found.append(("The sample is small." if fewest < ENOUGH_GROUPS else "The sample.", size))
+    found += [
+        (
+            "Not writing it is not the same as not knowing it.",
+            f"The gates ask whether the model still writes {forget} when it is led there, and whether linear probes "
+            "find it more easily than before. Understanding, translation, and knowledge learnt through the language "
+            "are not tested.",
+        ),
+        (
+            "Greedy, short, and from one corpus.",
+            f"One continuation of at most {tokens} tokens per prompt, on the project's own parallel texts; longer or "
+            "sampled output, and other registers, may behave differently.",
+        ),
+        (
+            "A detector decides what language a text is in.",
+            f"It errs on short and mixed texts; that is why undetermined output in the script of {forget} is counted "
+            f"once as {forget} and once not, and both must pass.",
+        ),
+    ]
+    if not any("G9" in arm["gates"] for arm in decision["arms"].values()):
+        text = (
+            "Quantisation, fine-tuning, steering or adversarial prompts may bring the language back; no gate asks here."
+        )
+        found.append(("Nobody attacked the edit.", text))
+    if data["neighbours"]:
+        seen = _list(language_name(code) for code in data["neighbours"])
+        unseen = _list(language_name(code) for code in data["unseen"])
+        rest = f"; only {unseen} shows what happens to a language that was not." if unseen else "."
+        found.append(("The neighbours were trained on.", f"{seen} were among the texts to keep{rest}"))
+    return found
+
+
+def _pins(requirements: str) -> list[tuple[str, str]]:
+    """Package and version of every pinned requirement."""
+    lines = (line.split("#")[0].split(";")[0].strip() for line in requirements.splitlines())
+    pairs = (line.partition("==") for line in lines if line and not line.startswith("-"))
+    return sorted((name.strip(), version.strip()) for name, _, version in pairs)
+
+
+def _colour(arm: str, settings: Mapping[str, Any]) -> str:
+    return arm_colours([entry["arm"] for entry in settings["arms"]])[arm]
+
+
+def _tag(code: str) -> str:
+    """BCP 47 tag of a column, so that browsers choose the right font and voice; empty when there is none."""
+    stem, _, suffix = code.partition("_")
+    if suffix == "mixed" or stem in ("und", "other", "latin"):
+        return ""
+    return f"{stem}-Latn" if suffix == "latn" else stem
+
+
+def _list(names: Any) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    names = list(names)
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _count(n: int, noun: str) -> str:
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    return f"{words[n] if n < len(words) else n} {noun}{'' if n == 1 else 's'}"

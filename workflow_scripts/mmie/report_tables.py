@@ -1,0 +1,125 @@
+"""The report's tables as files: tidy CSV with every digit, LaTeX for a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from mmie import latex, summary
+from mmie.labels import GATES, families, forget_name, interval, language_name, margin, number, p_value
+
+Data = Mapping[str, Any]
+CORE = ("G1", "G2", "G3", "G4", "G5", "G6")
+_WORDS = {"pass": "pass", "fail": "fail", "unclear": "?", "missing": "–"}
+
+
+def verdicts(decision: Mapping[str, Any], arms: Sequence[str]) -> pd.DataFrame:
+    """One row per arm × gate with the gate's deciding part; the arm's verdict and p are repeated on each."""
+    rows = []
+    for arm in arms:
+        found = decision["arms"].get(arm)
+        for gate, one in sorted(found["gates"].items()) if found else []:
+            rows.append(
+                {
+                    "arm": arm,
+                    "verdict": found["verdict"],
+                    "verdict_g1_g5": found["verdict_g1_g5"],
+                    "arm_p": found["p"],
+                    "arm_q": found["q"],
+                    "gate": gate,
+                    "title": GATES[gate],
+                    "core": one["core"],
+                    **{key: one[key] for key in ("outcome", "passes", "part", "n", "base", "value", "estimate")},
+                    "ci_low": one["ci"][0],
+                    "ci_high": one["ci"][1],
+                    **{key: one[key] for key in ("margin", "p", "q", "needed", "reason")},
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def metrics(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], data: Data) -> pd.DataFrame:
+    """One row per arm, seed, metric and language: ``les`` (a rate, Wilson) and ``perplexity_ratio`` to base."""
+    rates = summary.rates(units).rename(columns={"family": "where"}).assign(metric="les", margin=float("nan"))
+    ratios = summary.perplexity_ratios(units, tests, data).rename(columns={"language": "where"})
+    table = pd.concat([rates, ratios.assign(metric="perplexity_ratio")])
+    order = {arm: i for i, arm in enumerate(arms)}
+    places = {name: i for i, name in enumerate([*families(data), *families(data).values()])}
+    table["_arm"], table["_where"] = table["arm"].map(order), table["where"].map(places)
+    table = table.sort_values(["_arm", "seed", "metric", "_where"], kind="stable")
+    return table[["arm", "seed", "metric", "where", "n", "value", "low", "high", "margin"]]
+
+
+def glance(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], data: Data) -> dict[str, Any]:
+    """The main numbers, one row per arm, with their intervals: caption, header and rows as text."""
+    rates = summary.lookup(summary.over_seeds(summary.rates(units), ["arm", "family"]), "arm", "family")
+    ratio_rows = summary.over_seeds(summary.perplexity_ratios(units, tests, data), ["arm", "language"])
+    ratios = summary.lookup(ratio_rows, "arm", "language")
+    asked = {
+        family: code for family, code in families(data).items() if not family.startswith(("retain", "neigh", "unseen"))
+    }
+    kept = [data["retain"], *data["neighbours"], *data["unseen"]]
+
+    def cell(row: dict[str, Any] | None, otherwise: str) -> str:
+        if row is None:
+            return otherwise
+        ends = interval(row["low"], row["high"])
+        return number(row["value"]) if ends == "–" else f"{number(row['value'])} ({ends})"
+
+    forget = forget_name(data)
+    header = [f"{language_name(code)}: still {forget}" for code in asked.values()]
+    header += [f"{language_name(code)}: perplexity" for code in kept]
+    rows = [
+        [
+            arm,
+            *(cell(rates.get((arm, family)), "–") for family in asked),
+            *(cell(ratios.get((arm, code)), "1" if arm == "base" else "–") for code in kept),
+        ]
+        for arm in arms
+    ]
+    caption = f"Share of continuations in {forget} by prompt, and perplexity relative to base; 95 % intervals."
+    return {"caption": caption, "header": ["Arm", *header], "rows": rows}
+
+
+def verdicts_tex(decision: Mapping[str, Any], arms: Sequence[str]) -> str:
+    """Verdict and gates per arm: outcome, and estimate of the deciding part."""
+    gates = [gate for gate in CORE if any(gate in found["gates"] for found in decision["arms"].values())]
+    header = ["Arm\n", "Verdict\n", *(f"{gate}\n{GATES[gate]}" for gate in gates), "p\n"]
+    rows = []
+    for arm in arms:
+        if found := decision["arms"].get(arm):
+            cells = [_outcome(found["gates"].get(gate)) for gate in gates]
+            rows.append([arm, found["verdict"], *cells, p_value(found["p"])])
+    notes = (
+        "Worst part of each gate: estimate, and whether it is shown to be below its margin; ? = cannot be certified."
+    )
+    if decision["label"]:
+        notes += f" {decision['label'][:1].upper()}{decision['label'][1:]}."
+    caption = f"Verdicts ({decision['scope']}; alpha = {decision['alpha']:g})"
+    return latex.booktabs(header, rows, "ll" + "l" * len(gates) + "r", caption, "tab:mmie-verdicts", notes)
+
+
+def metrics_tex(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], data: Data) -> str:
+    """The main numbers per arm, intervals on a line of their own."""
+    table = glance(units, tests, arms, data)
+    rows = []
+    for arm, *cells in table["rows"]:
+        values = [cell.partition(" (") for cell in cells]
+        rows.append([arm, *(value for value, _, _ in values)])
+        if any(rest for _, _, rest in values):
+            rows.append(["", *(rest.rstrip(")").replace(" to ", "–") for _, _, rest in values)])
+    header = ["\n".join(name.split(": ")) if ": " in name else f"{name}\n" for name in table["header"]]
+    return latex.booktabs(header, rows, "l" + "r" * (len(header) - 1), table["caption"].rstrip("."), "tab:mmie-metrics")
+
+
+def _outcome(gate: Mapping[str, Any] | None) -> str:
+    if gate is None or gate["estimate"] is None:
+        return _WORDS["missing"]
+    return f"{_WORDS[gate['outcome']]} ({number(gate['estimate'])} / {margin(gate['margin'])})"
+
+
+def csv(table: pd.DataFrame) -> str:
+    """The table as CSV: every digit, empty where there is no value."""
+    return table.to_csv(index=False, lineterminator="\n")

@@ -1,0 +1,38 @@
+"""
+Write the report of the experiment.
+
+Writes one self-contained HTML page, and the verdicts and main metrics as CSV and LaTeX tables.
+"""
+
+from mmie import files, page, provenance, report, report_tables, stage, tables
+
+
+def main(
+    prompts: str, corpus: str, metrics: str, tests: str, decision: str,
+    tradeoff: str, les: str, perplexity: str, layer_scores: str, training_curves: str, languages: str,
+    generations: list[str], lid: list[str], features: list[str], quality: list[str],
+    html: str, verdicts_csv: str, verdicts_tex: str, metrics_csv: str, metrics_tex: str, settings: dict, code: str = "",
+) -> None:  # fmt: skip
+    data, arms = settings["data"], [entry["arm"] for entry in settings["arms"]]
+    found, rows = files.read_json(decision), tables.read(tests, tables.TESTS)
+    units, asked = tables.read(metrics, tables.METRICS), tables.read(prompts, tables.PROMPTS)
+    context = report.compose(
+        settings, found, rows, asked, tables.read(corpus, tables.CORPUS),
+        files.read_tables(generations, tables.GENERATIONS), files.read_tables(lid, tables.LID),
+        files.read_tables(features, tables.FEATURES), files.read_tables(quality, tables.SAE_QUALITY),
+        files.read(provenance.REQUIREMENTS).decode(),
+    )  # fmt: skip
+    images = {
+        "tradeoff": tradeoff, "les": les, "perplexity": perplexity, "languages": languages,
+        "training_curves": training_curves, "layer_scores": layer_scores,
+    }  # fmt: skip
+    glance = report_tables.glance(units, rows, arms, data)
+    files.write(page.render(context, {name: files.read(path) for name, path in images.items()}, glance), html)
+    files.write(report_tables.csv(report_tables.verdicts(found, arms)), verdicts_csv)
+    files.write(report_tables.verdicts_tex(found, arms), verdicts_tex)
+    files.write(report_tables.csv(report_tables.metrics(units, rows, arms, data)), metrics_csv)
+    files.write(report_tables.metrics_tex(units, rows, arms, data), metrics_tex)
+
+
+if __name__ == "__main__":
+    stage.run(main, globals().get("snakemake"))

@@ -1,0 +1,29 @@
+"""
+Rank the candidate layers by how they hold the forget language.
+
+Writes one row per layer: probe, CKA and Procrustes scores, rank, and how stable the choice is over resamples.
+"""
+
+from mmie import cache, stage, tables
+from mmie.layers import Roles, parallel, ranking as ranked
+
+
+def main(layers: list[str], index: str, corpus: str, ranking: str, settings: dict, code: str = "") -> None:
+    rows = tables.read(index, tables.TOKENS)
+    tokens = cache.described(rows, tables.read(corpus, tables.CORPUS))
+    roles = Roles.of(settings["data"])
+    states = {layer: parallel(found, tokens, roles) for layer, found in cache.reading(layers, rows).items()}
+    train = next(iter(states.values()))[1]
+    table = ranked(
+        {layer: part for layer, (part, _) in states.items()},
+        train,
+        roles,
+        settings["count"],
+        settings["resamples"],
+        settings["data"]["seed"],
+    )
+    tables.write(table, ranking, tables.LAYERS)
+
+
+if __name__ == "__main__":
+    stage.run(main, globals().get("snakemake"))
