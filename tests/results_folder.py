@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from metrics_tables import SETTINGS, Model, make_decision, make_metrics
 from mmie import tables
 from mmie.labels import families
@@ -33,7 +34,7 @@ def write_results(
     inputs: dict[str, object] = {}
 
     def put(name: str, rows, path: str, schema) -> str:
-        tables.write(rows, folder / path, schema)
+        tables.write(_completed(rows, schema), folder / path, schema)
         inputs[name] = str(folder / path)
         return str(folder / path)
 
@@ -61,6 +62,15 @@ def write_results(
         lists["quality"].append(put("", _quality(site, layer), f"sae/site{site}/quality.parquet", tables.SAE_QUALITY))
     inputs.pop("")
     return inputs | lists
+
+
+def _completed(rows, schema: pa.Schema) -> pd.DataFrame:
+    """With zeros, empty strings and nulls in the columns that nothing here reads."""
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows)
+    if frame.empty:
+        return schema.empty_table().to_pandas()
+    zeros = {tables.TEXT: "", tables.INT: 0, tables.REAL: 0.0, tables.FLAG: False}
+    return frame.assign(**{field.name: zeros[field.type] for field in schema if field.name not in frame})
 
 
 def report_settings(arms: list[str]) -> dict:
@@ -168,7 +178,7 @@ def _features(site: int, layer: int, d_sae: int = 256, count: int = 32) -> pd.Da
     return pd.DataFrame(
         {
             "site": site, "layer": layer, "latent": np.arange(d_sae), "alive": True, "frequency": rng.beta(1, 30, d_sae),
-            "contrast": semantic + rng.normal(0, 0.5, d_sae), "semantic": semantic,
+            "contrast": semantic + rng.normal(0, 0.5, d_sae), "semantic": semantic, "per_script": semantic + 0.4, "per_script_selected": chosen,
             "contrast_selected": np.roll(chosen, 3) | chosen & (np.arange(d_sae) % 2 == 0), "semantic_selected": chosen,
             "random_selected": np.roll(chosen, 50), "why": np.where(chosen, "among the best", "score not among the best"),
         }

@@ -18,7 +18,7 @@ def main(model: str, corpus: str, layers: list[str], index: str, settings: dict,
     paths = dict(zip(settings["candidates"], layers, strict=True))
     with writing(paths, (len(rows), network.config.hidden_size)) as into:
         fill(network, tokenizer.pad_token_id, ids, into, settings["batch_tokens"])
-    tables.write(rows, index, tables.TOKENS)
+    tables.write(rows, index, tables.TOKENS, code=code)
 
 
 if __name__ == "__main__":

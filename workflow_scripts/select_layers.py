@@ -5,7 +5,8 @@ Writes one row per layer: probe, CKA and Procrustes scores, rank, and how stable
 """
 
 from mmie import cache, stage, tables
-from mmie.layers import Roles, parallel, ranking as ranked
+from mmie.layers import Roles, parallel
+from mmie.layers import ranking as ranked
 
 
 def main(layers: list[str], index: str, corpus: str, ranking: str, settings: dict, code: str = "") -> None:
@@ -22,7 +23,7 @@ def main(layers: list[str], index: str, corpus: str, ranking: str, settings: dic
         settings["resamples"],
         settings["data"]["seed"],
     )
-    tables.write(table, ranking, tables.LAYERS)
+    tables.write(table, ranking, tables.LAYERS, code=code)
 
 
 if __name__ == "__main__":

@@ -63,17 +63,21 @@ def test_kl_is_zero_for_the_same_model_and_right_for_another(loaded):
 
 
 def test_texts_are_those_of_the_split_and_controls_are_not_scored():
-    roles = ["retain", "neighbour", "forget", "control", "unseen"]
+    data = {"forget": {"native": "hi", "roman": "hi_latn"}, "scripts": {"hi": "Deva", "hi_latn": "Latn"}, "retain": "en"}
+    languages = {
+        "en": "retain", "ur": "neighbour", "hi": "forget", "mr": "unseen", "hi_mixed": "mixed",
+        "hi_shuffled": "control", "en_deva": "control",
+    }  # fmt: skip
     corpus = pd.DataFrame(
         [
-            {"doc_id": f"{g}:{role}", "group_id": g, "split": split, "role": role, "text": "x"}
+            {"doc_id": f"{g}:{language}", "split": split, "language": language, "role": role, "text": "x"}
             for g, split in (("a", "test"), ("b", "test"), ("c", "train"))
-            for role in roles
+            for language, role in languages.items()
         ]
     )
-    texts = likelihood.choose_texts(corpus, {"split": "test", "kl_texts": 3})
-    assert set(texts.group_id) == {"a", "b"} and len(texts) == 10
-    assert set(texts.role[~texts.scored]) == {"control"}
+    texts = likelihood.choose_texts(corpus, {"split": "test", "kl_texts": 3, "data": data})
+    assert sorted(texts.doc_id) == sorted(f"{g}:{x}" for g in "ab" for x in ("en", "ur", "hi", "mr", "hi_shuffled"))
+    assert set(texts.language[~texts.scored]) == {"hi_shuffled"}
     assert texts.compared.sum() == 3 and set(texts.role[texts.compared]) <= {"retain", "neighbour"}
 
 

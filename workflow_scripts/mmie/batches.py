@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of a text, with one beginning-of-text token where the tokenizer has one (a chat template brings its own)."""
+    """Token ids of a text, with one beginning-of-text token where the tokenizer has one (a chat template brings it)."""
     has_bos = bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
     return list(tokenizer(text, add_special_tokens=not has_bos)["input_ids"])
 

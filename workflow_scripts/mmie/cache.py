@@ -61,6 +61,14 @@ def described(index: pd.DataFrame, corpus: pd.DataFrame) -> pd.DataFrame:
     return index.join(facts, on="doc_id")
 
 
+def layer_of(ranking: pd.DataFrame, site: int) -> int:
+    """The decoder layer of a site, a rank of layers.parquet. Raises ValueError when there is none."""
+    found = ranking.loc[ranking["rank"] == site, "layer"]
+    if len(found) != 1:
+        raise ValueError(f"results/layers.parquet has no rank {site}: raise config `layers.count`, or add candidates.")
+    return int(found.iloc[0])
+
+
 def totals(states: torch.Tensor, codes: torch.Tensor, n: int) -> torch.Tensor:
     """Sums ``[n, d_model]`` fp64 of the rows of each code (0 … n − 1; −1 is left out); ``codes`` is ``[token]``."""
     out = torch.zeros(n, states.shape[1], dtype=torch.float64)

@@ -45,7 +45,9 @@ _STYLE: Any = {
     "legend.fontsize": 9.5,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "figure.dpi": 160,
     "savefig.dpi": 160,
+    "figure.constrained_layout.w_pad": 0.07,
     "pdf.fonttype": 42,
 }
 

@@ -9,6 +9,8 @@ import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from mmie.controls import control_languages
+
 IGNORE = -100
 FORGET, RETAIN, NEITHER = 1, 0, -1
 
@@ -37,14 +39,34 @@ class Example:
     side: list[int]
 
 
-def training_rows(corpus: pd.DataFrame, data: dict[str, Any]) -> pd.DataFrame:
-    """The rows that training may read: train split, and never an unseen language, a mixed text or a control."""
-    wanted = [*data["forget"].values(), data["retain"], *data["neighbours"]]
+def forgotten(data: dict[str, Any]) -> list[str]:
+    """The columns of the forget language, one per script."""
+    return [language for language in data["forget"].values() if language is not None]
+
+
+def kept(data: dict[str, Any], control: bool = True) -> list[str]:
+    """
+    The languages to keep: the retain language, the neighbours and, as a ``control``, shuffled text in the forget language's script.
+
+    What must stay the same on shuffled Hindi cannot be tied to Devanagari: that is what spares Marathi, which is never trained on.
+    """
+    shuffled = [name for name, (source, _) in control_languages(data).items() if source == data["forget"]["native"]]
+    return [data["retain"], *data["neighbours"], *(shuffled if control else [])]
+
+
+def training_rows(corpus: pd.DataFrame, data: dict[str, Any], control: bool = True) -> pd.DataFrame:
+    """
+    The rows that training may read: train split, texts to forget and to keep; never a mixed text or an unseen language.
+
+    Raises ValueError when one of the languages has none.
+    """
+    wanted = [*forgotten(data), *kept(data, control)]
     rows = corpus[(corpus["split"] == "train") & corpus["language"].isin(wanted)]
     missing = sorted(set(wanted) - set(rows["language"]))
     if missing:
         raise ValueError(
-            f"the corpus has no train texts in {', '.join(missing)}, which config `data.forget`, `data.retain` or `data.neighbours` names."
+            f"the corpus has no train texts in {', '.join(missing)} (config `data.forget`, `data.retain`, `data.neighbours`). "
+            "Raise config `data.splits.train`, or make the corpus again."
         )
     return rows.sort_values("doc_id", ignore_index=True)
 
@@ -66,16 +88,16 @@ def make_batches(
 
     Forget sequences go through all forget texts (every script) in random order, again and again. With ``redirect`` each is
     an opening of random length, then ``label_tokens`` tokens of the parallel text in the retain language, from the same
-    point on; with ``graddiff`` and ``npo`` it is the text itself. Retain sequences come from the retain language and each
-    neighbour in turn. All are cut at ``max_tokens``.
+    point on; with ``graddiff`` and ``npo`` it is the text itself. Retain sequences come from each language that
+    `kept` names and ``rows`` has, in turn. All are cut at ``max_tokens``.
     """
     rng = np.random.default_rng(seed)
     texts = {(r.language, r.group_id): r.text for r in rows.itertuples()}
     groups = {
         language: sorted(g for lang, g in texts if lang == language) for language in sorted({lang for lang, _ in texts})
     }
-    forget = _cycle(rng, [(language, g) for language in data["forget"].values() for g in groups[language]])
-    keep = _retained(rng, data, groups)
+    forget = _cycle(rng, [(language, g) for language in forgotten(data) for g in groups[language]])
+    keep = _in_turn(rng, [language for language in kept(data) if language in groups], groups)
     batches = []
     for _ in range(steps):
         chosen = [next(forget) for _ in range(n_forget)]
@@ -143,12 +165,9 @@ def _cycle(rng: np.random.Generator, items: list[tuple[str, str]]) -> Iterator[t
             yield items[i]
 
 
-def _retained(
-    rng: np.random.Generator, data: dict[str, Any], groups: dict[str, list[str]]
-) -> Iterator[tuple[str, str]]:
-    """The retain language and each neighbour in turn: en, ur, pa, bn, en …"""
-    order = [data["retain"], *data["neighbours"]]
-    pools = {language: _cycle(rng, [(language, g) for g in groups[language]]) for language in set(order)}
+def _in_turn(rng: np.random.Generator, languages: list[str], groups: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+    """A text of each language in turn, for ever; each language's texts in random order."""
+    pools = [_cycle(rng, [(language, g) for g in groups[language]]) for language in languages]
     while True:
-        for language in order:
-            yield next(pools[language])
+        for pool in pools:
+            yield next(pool)

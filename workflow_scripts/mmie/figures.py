@@ -261,7 +261,7 @@ def _log_axis(axes: Axes, reach: tuple[float, float]) -> None:
     if reach[1] > 10:
         ticks = [10.0**k for k in range(0, math.ceil(math.log10(reach[1])), math.ceil(math.log10(reach[1]) / 4))]
     else:
-        ticks = [0.8, 1, 1.2, 1.5] if reach[1] < 2 else [0.5, 1, 2, 3] if reach[1] < 3.5 else [0.5, 1, 2, 4]
+        ticks = [0.8, 1, 1.2, 1.5] if reach[1] < 2 else [0.5, 1, 1.5, 2, 3] if reach[1] < 3.5 else [0.5, 1, 2, 4]
     ticks = [tick for tick in ticks if reach[0] <= tick <= reach[1]]
     axes.set_xticks(ticks, [f"{tick:g}" if tick < 1e4 else f"1e{math.log10(tick):.0f}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())

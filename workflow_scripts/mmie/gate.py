@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from mmie import intervals, power, tables
-from mmie.labels import families, language_name
+from mmie.labels import families, family_name, language_name
 from mmie.statistics import auc_test, mean_test, paired_table, ratio_test, rise_test
 from mmie.units import Array, Paired, Run, Units
 
@@ -82,7 +82,7 @@ def run_tests(metrics: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
             for part in parts:
                 _judge(part, float(settings["gate"]["alpha"]), len(parts) * seeds)
                 rows.append(_row(part, run))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=tables.TESTS.names)
 
 
 def _extraction(paired: Paired, run: Run, settings: dict[str, Any]) -> Iterator[Part]:
@@ -104,8 +104,8 @@ def _mixed(paired: Paired, run: Run, settings: dict[str, Any]) -> Iterator[Part]
 def _forgotten(
     paired: Paired, run: Run, settings: dict[str, Any], gate: str, margin: str, part: str, family: str, language: str
 ) -> Iterator[Part]:
-    """Rate of the forget language against base, and once more with undetermined output counted as the forget language."""
-    rho = _margin(settings, margin)
+    """Rate of the forget language against base, once more with undetermined output counted as the forget language."""
+    rho, alpha = _margin(settings, margin), float(settings["gate"]["alpha"])
     for suffix, metric in (("", "les"), (":broad", "les_broad")):
         row = Part(gate, part + suffix, f"rate of the forget language ≥ {rho:g} × base's", margin=rho)
         units = paired.get(metric, family, language)
@@ -114,13 +114,13 @@ def _forgotten(
             continue
         n11, n10, n01, n00 = _counts(units, paired.base, run)
         n = n11 + n10 + n01 + n00
-        base, alpha = (n11 + n01) / n, float(settings["gate"]["alpha"])
+        base = (n11 + n01) / n
         row.n, row.base, row.value = n, base, (n11 + n10) / n
         row.test = "paired ratio of rates: restricted score and exact binomial"
         row.estimate = row.value / base if base else None
         row.ci_low, row.ci_high = intervals.ratio_interval(n11, n10, n01, n)
         row.p = float(ratio_test(n11, n10, n01, n, rho))
-        row.weak = _weak(n11 + n01, n, f"continues {family} in the forget language")
+        row.weak = _weak(n11 + n01, n, f"continues {family_name(family, settings['data'])} in the forget language")
         if base:
             row.alternative = GOOD_RATE / base
             row.power_at = lambda size, base=base: power.ratio_power(size, base, GOOD_RATE, rho, alpha)
@@ -198,7 +198,7 @@ def _probe(
     delta: float,
 ) -> Part:
     """
-    One layer and contrast: the rise of the probe's AUC or, where base's AUC leaves less than ``delta`` of room, of its nats.
+    One layer and contrast: the rise of the probe's AUC or, where base leaves less than ``delta`` of room, of its nats.
 
     The margin in nats is the same share of the scale: delta of AUC's 0.5 is 2 · delta · ln 2 of one bit.
     """
@@ -318,7 +318,7 @@ def _rise(
     share = max(GOOD_DISCORDANCE, (up + down) / 2 / n)
     row.power_at = lambda size: power.rise_power(size, share, share, delta, alpha)
     if falls:
-        row.weak = _weak(n11 + n01, n, f"answers {family} in its language")
+        row.weak = _weak(n11 + n01, n, f"answers {family_name(family, settings['data'])} prompts in their language")
     return row
 
 

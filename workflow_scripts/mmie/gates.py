@@ -6,14 +6,14 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mmie import cache, tables
-from mmie.examples import FORGET, NEITHER, RETAIN, Batch
+from mmie.examples import FORGET, NEITHER, RETAIN, Batch, forgotten, kept
 from mmie.interventions import Grun
 from mmie.unlearn import Sources
 
 
-def labelled(layer: int, given: Sources) -> tuple[torch.Tensor, torch.Tensor]:
+def labelled(layer: int, given: Sources, control: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Cached base activations of the train split, ``[token, d_model]``, and 1 on the forget language, 0 on the retain language and the neighbours.
+    Cached base activations of the train split, ``[token, d_model]``, and 1 on the forget language, 0 on what is `kept`.
 
     Raises ValueError when the layer is not cached.
     """
@@ -24,14 +24,16 @@ def labelled(layer: int, given: Sources) -> tuple[torch.Tensor, torch.Tensor]:
         )
     index = cache.described(tables.read(given.index, tables.TOKENS), given.corpus)
     states = cache.reading([str(given.activations[layer])], index)[layer]
-    languages = [*given.data["forget"].values(), given.data["retain"], *given.data["neighbours"]]
+    languages = [*forgotten(given.data), *kept(given.data, control)]
     wanted = ((index["split"] == "train") & index["language"].isin(languages)).to_numpy()
-    is_forget = index["language"].isin(list(given.data["forget"].values())).to_numpy()
+    is_forget = index["language"].isin(forgotten(given.data)).to_numpy()
     rows = torch.from_numpy(wanted.nonzero()[0])
     return states[rows], torch.from_numpy(is_forget).float()[rows]
 
 
-def warm(edit: Grun, layer: int, given: Sources, steps: int, batch: int, lr: float, seed: int) -> None:
+def warm(
+    edit: Grun, layer: int, given: Sources, steps: int, batch: int, lr: float, seed: int, control: bool = True
+) -> None:
     """
     Train the gate of ``edit`` alone, on base's activations: without it, the edit starts on every language at once.
 
@@ -39,7 +41,7 @@ def warm(edit: Grun, layer: int, given: Sources, steps: int, batch: int, lr: flo
     """
     if not steps:
         return
-    states, labels = labelled(layer, given)
+    states, labels = labelled(layer, given, control)
     device = edit.mean.device
     share = float(labels.mean())
     weight = torch.where(labels > 0, 0.5 / share, 0.5 / (1 - share))

@@ -58,7 +58,7 @@ def ratio_interval(n11: int, n10: int, n01: int, n: int) -> Interval:
 
 @lru_cache(maxsize=4096)
 def rise_interval(n10: int, n01: int, n: int) -> tuple[float, float]:
-    """Interval of E[u] − E[b] for paired 0/1 answers: Tango's score interval (1998, Statistics in Medicine 17:891–908)."""
+    """Interval of E[u] − E[b] for paired 0/1 answers: Tango's score interval (1998, Stat. Med. 17:891–908)."""
     width = float(ndtri((1 + LEVEL) / 2))
     estimate = (n10 - n01) / n
 

@@ -88,15 +88,20 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def number(value: float | None) -> str:
-    """A ratio, rate or difference with the digits that matter; – when there is none."""
+def number(value: float | None, scale: float | None = None) -> str:
+    """
+    A ratio, rate or difference with the digits that matter; – when there is none.
+
+    ``scale``: the largest of the numbers beside it, which then has as many decimals.
+    """
     if value is None or math.isnan(value):
         return "–"
     size = abs(value)
     if size >= 1e4:
         mantissa, exponent = f"{value:.0e}".split("e")
         return f"{mantissa} × 10{str(int(exponent)).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
-    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1.5 else 3
+    largest = max(size, abs(scale or 0.0))
+    digits = 0 if largest >= 100 else 1 if largest >= 10 else 2 if largest >= 1.5 else 3
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
@@ -122,7 +127,9 @@ def interval(low: float | None, high: float | None) -> str:
     missing = [end is None or math.isnan(end) for end in (low, high)]
     if all(missing):
         return "–"
-    return f"{'−∞' if missing[0] else number(low)} to {'∞' if missing[1] else number(high)}"
+    # An end in the thousands is no reason to round the other one to a whole number.
+    largest = max((abs(end) for end in (low, high) if end is not None and abs(end) < 100), default=0.0)
+    return f"{'−∞' if missing[0] else number(low, largest)} to {'∞' if missing[1] else number(high, largest)}"
 
 
 def p_text(value: float | None) -> str:

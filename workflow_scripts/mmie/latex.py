@@ -31,11 +31,18 @@ def escape(text: str) -> str:
 
 
 def booktabs(
-    header: Sequence[str], rows: Sequence[Sequence[str]], align: str, caption: str, label: str, notes: str = ""
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    align: str,
+    caption: str,
+    label: str,
+    notes: str = "",
+    groups: Sequence[tuple[int, str]] = (),
 ) -> str:
     """
-    A floating table; every cell is escaped, and a line break in a header starts a second line of the head.
+    A floating table; every cell is escaped, and a line break in a header starts another line of the head.
 
+    ``groups``: (columns, name) of the groups of columns from left to right, for a line above the head.
     Raises ValueError when a row is not as long as the header.
     """
     for row in rows:
@@ -45,12 +52,14 @@ def booktabs(
     lines = [
         "% needs \\usepackage{booktabs}",
         r"\begin{table}",
-        r"  \centering\small",
+        r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
         rf"  \caption{{{escape(caption)}}}",
         rf"  \label{{{label}}}",
         rf"  \begin{{tabular}}{{{align}}}",
         r"    \toprule",
     ]
+    if groups:
+        lines += _group_line(groups)
     for i in range(max(map(len, heads))):
         lines.append("    " + " & ".join(escape(name[i]) if i < len(name) else "" for name in heads) + r" \\")
     lines.append(r"    \midrule")
@@ -59,3 +68,13 @@ def booktabs(
     if notes:
         lines += ["", rf"  \par\smallskip\footnotesize {escape(notes)}"]
     return "\n".join([*lines, r"\end{table}", ""])
+
+
+def _group_line(groups: Sequence[tuple[int, str]]) -> list[str]:
+    cells, rules, column = [], [], 1
+    for width, name in groups:
+        cells.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(name)}}}" if width else "")
+        if name and width:
+            rules.append(rf"\cmidrule(lr){{{column}-{column + width - 1}}}")
+        column += width
+    return ["    " + " & ".join(cell for cell in cells if cell) + r" \\", "    " + "".join(rules)]

@@ -5,17 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
+from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
 from mmie import stage
 from mmie.cache import totals
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
+Array = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
-SCORES = ("probe_gap", "cka_gap", "procrustes_gap")
+GAPS = ("probe_gap", "cka_gap", "procrustes_gap")
 STRENGTH = 0.01
 """Inverse L2 strength of the probe: there are fewer texts than dimensions, and a weaker penalty transfers worse."""
 
@@ -40,9 +42,7 @@ class Roles:
         return (self.retain, *self.neighbours)
 
 
-def parallel(
-    states: torch.Tensor, tokens: pd.DataFrame, roles: Roles
-) -> tuple[dict[str, Array], Array]:
+def parallel(states: torch.Tensor, tokens: pd.DataFrame, roles: Roles) -> tuple[dict[str, Array], Flags]:
     """
     Language → mean hidden state of each group's text, ``[group, d_model]``, and which groups are train (``[group]``).
 
@@ -55,7 +55,9 @@ def parallel(
     place = tokens["doc_id"].map(pd.Series(texts.index, index=texts["doc_id"])).to_numpy()
     sizes = np.bincount(place, minlength=len(texts))
     means = totals(states, torch.from_numpy(place), len(texts)).numpy() / sizes[:, None]
-    where = texts[texts["language"].isin(names)].reset_index().pivot(index="group_id", columns="language", values="index")
+    where = (
+        texts[texts["language"].isin(names)].reset_index().pivot(index="group_id", columns="language", values="index")
+    )
     if set(names) - set(where.columns):
         raise ValueError(f"the activation cache has no text in {sorted(set(names) - set(where.columns))}. Delete it.")
     where = where.dropna().astype(int)
@@ -86,12 +88,12 @@ def procrustes(x: Array, y: Array) -> float:
     return _distance(_root(_gram(x)), _root(_gram(y)))
 
 
-def evaluate(states: Mapping[str, Array], train: Array, roles: Roles) -> dict[str, float]:
+def evaluate(states: Mapping[str, Array], train: Flags, roles: Roles) -> dict[str, float]:
     """
     The scores of one layer (`tables.LAYERS`).
 
-    ``states`` and ``train`` are as from `parallel`: probes are fitted on the train groups and measured on the others. CKA
-    and Procrustes use no labels, hence all groups.
+    ``states`` and ``train`` are as from `parallel`: probes are fitted on the train groups and measured on the others.
+    CKA and Procrustes use no labels, hence all groups.
     """
     probe = across_scripts(states, train, roles)
     neighbours = [_auc(states, train, [n], [n], [m for m in roles.others if m != n]) for n in roles.neighbours]
@@ -109,7 +111,7 @@ def evaluate(states: Mapping[str, Array], train: Array, roles: Roles) -> dict[st
     }
 
 
-def across_scripts(states: Mapping[str, Array], train: Array, roles: Roles) -> float:
+def across_scripts(states: Mapping[str, Array], train: Flags, roles: Roles) -> float:
     """
     AUC of a probe for Hindi in a script that it was not fitted on, mean over scripts.
 
@@ -121,40 +123,57 @@ def across_scripts(states: Mapping[str, Array], train: Array, roles: Roles) -> f
     return float(np.mean([_auc(states, train, [a], [b], roles.others) for a, b in pairs]))
 
 
-def rank(scores: Sequence[Mapping[str, float]]) -> Array:
-    """Mean of the standardised scores of each layer, ``[layer]``; a score that is the same everywhere counts nothing."""
-    table = np.array([[row[name] for name in SCORES] for row in scores])
-    spread = table.std(0)
-    return ((table - table.mean(0)) / np.where(spread > 1e-9, spread, np.inf)).mean(1)
+def auc(score: Array, positive: Flags) -> float:
+    """Share of pairs in which the positive text scores higher (ties count half): Mann–Whitney's U, scaled."""
+    n = int(positive.sum())
+    rank = rankdata(score)
+    return float((rank[positive].sum() - n * (n + 1) / 2) / (n * (len(score) - n)))
 
 
 def ranking(
-    states: Mapping[int, Mapping[str, Array]], train: Array, roles: Roles, count: int, resamples: int, seed: int
+    states: Mapping[int, Mapping[str, Array]], train: Flags, roles: Roles, count: int, resamples: int, seed: int
 ) -> pd.DataFrame:
     """
     One row per layer (`tables.LAYERS`), best first; ties go to the earlier layer.
 
-    ``stability`` follows Meinshausen & Bühlmann (0809.2932): everything is computed anew, probes included, on
-    ``resamples`` random halves of the groups (half of the train and half of the tune groups, without replacement: a
-    bootstrap would repeat rows, which biases debiased CKA), and the share in which a layer is among the first
-    ``count`` is reported.
+    A layer's score is the mean of its three gaps, each as its difference from the mean layer in standard errors:
+    scaled by their spread over so few layers instead, three gaps of which two hardly differ would weigh the same.
+    Standard errors and ``stability`` come from ``resamples`` random halves of the groups (half of the train and half of
+    the tune groups), on which everything is computed anew, probes included. Halves without replacement are what
+    stability selection prescribes (Meinshausen & Bühlmann, 0809.2932); a bootstrap would repeat rows, which biases
+    debiased CKA. ``stability`` is the share of halves that put the layer among the first ``count``.
 
-    Raises ValueError when there are fewer candidates than ``count``.
+    Raises ValueError when there are fewer candidates than ``count``, or fewer than 2 resamples.
     """
     layers = sorted(states)
     if len(layers) < count:
         raise ValueError(f"config `layers.count: {count}` exceeds the {len(layers)} of `layers.candidates`.")
+    if resamples < 2:
+        raise ValueError(f"config `layers.resamples: {resamples}`: a standard error needs at least 2.")
     scores = [evaluate(states[layer], train, roles) for layer in layers]
-    total = rank(scores)
-    chosen = np.zeros(len(layers))
     draw = np.random.default_rng(seed)
-    for _ in stage.track(range(resamples), resamples, "resamples of the groups"):
+    halves = []
+    for _ in stage.track(range(resamples), resamples, "halves of the groups"):
         half = np.sort(np.concatenate([_half(draw, np.flatnonzero(part)) for part in (train, ~train)]))
         parts = [{name: rows[half] for name, rows in states[layer].items()} for layer in layers]
-        chosen[_best(rank([evaluate(part, train[half], roles) for part in parts]))[:count]] += 1
+        halves.append(_gaps([evaluate(part, train[half], roles) for part in parts]))
+    error = np.sqrt(np.var(halves, axis=0, ddof=1).mean(0))
+    total = combined(_gaps(scores), error)
+    chosen = np.zeros(len(layers))
+    for gaps in halves:
+        chosen[_best(combined(gaps, error))[:count]] += 1
     rows = pd.DataFrame(scores).assign(layer=layers, score=total, stability=chosen / resamples)
     rows = rows.iloc[_best(total)].reset_index(drop=True)
     return rows.assign(rank=np.arange(1, len(rows) + 1))
+
+
+def combined(gaps: Array, error: Array) -> Array:
+    """Score of each layer from its gaps ``[layer, gap]`` and standard errors; a gap without one counts nothing."""
+    return ((gaps - gaps.mean(0)) / np.where(error > 1e-9, error, np.inf)).mean(1)
+
+
+def _gaps(scores: Sequence[Mapping[str, float]]) -> Array:
+    return np.array([[row[name] for name in GAPS] for row in scores])
 
 
 def _best(score: Array) -> Any:
@@ -170,17 +189,17 @@ def _mean(values: Mapping[str, float], names: Sequence[str]) -> float:
 
 
 def _auc(
-    states: Mapping[str, Array], train: Array, fitted: Sequence[str], scored: Sequence[str], against: Sequence[str]
+    states: Mapping[str, Array], train: Flags, fitted: Sequence[str], scored: Sequence[str], against: Sequence[str]
 ) -> float:
-    def stacked(positive: Sequence[str], groups: Array) -> tuple[Array, Array]:
+    def stacked(positive: Sequence[str], groups: Flags) -> tuple[Array, Flags]:
         rows = [states[name][groups] for name in (*positive, *against)]
         labels = [np.full(len(part), i < len(positive)) for i, part in enumerate(rows)]
         return np.concatenate(rows), np.concatenate(labels)
 
     x, y = stacked(fitted, train)
-    probe = LogisticRegression(C=STRENGTH, max_iter=1000).fit(x, y)
+    probe = LogisticRegression(C=STRENGTH, tol=1e-3).fit(x, y)
     x, y = stacked(scored, ~train)
-    return float(roc_auc_score(y, probe.decision_function(x)))
+    return auc(probe.decision_function(x), y)
 
 
 def _gram(x: Array) -> Array:

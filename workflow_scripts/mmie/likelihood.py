@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mmie import stage
+from mmie.controls import control_languages
 from mmie.generation import encode
 from mmie.model import decoder_layers
 
@@ -34,11 +35,14 @@ def choose_texts(corpus: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame
     """
     Texts of the evaluated split, with what is done to each.
 
-    ``scored``: its likelihood is measured (not that of the derived controls, which only the probes read). ``compared``:
-    it is one of the ``kl_texts`` retain and neighbour texts, drawn by a hash of their ids, on which KL to base is
-    measured.
+    ``scored``: its likelihood is measured (not that of the controls made from the forget language, which only the
+    probes read). ``compared``: it is one of the ``kl_texts`` retain and neighbour texts, drawn by a hash of their ids,
+    on which KL to base is measured. Code-mixed texts are prompts only, and no stage reads the other controls: both are left out.
     """
-    texts = corpus[corpus["split"] == settings["split"]].reset_index(drop=True)
+    forget = set(settings["data"]["forget"].values())
+    controls = [name for name, (source, _) in control_languages(settings["data"]).items() if source in forget]
+    used = corpus.role.isin(["forget", "retain", "neighbour", "unseen"]) | corpus.language.isin(controls)
+    texts = corpus[(corpus["split"] == settings["split"]) & used].reset_index(drop=True)
     texts["scored"] = texts.role != "control"
     kept = texts[texts.role.isin(["retain", "neighbour"])]
     drawn = sorted(kept.doc_id, key=lambda doc: hashlib.sha256(doc.encode()).digest())[: settings["kl_texts"]]

@@ -66,7 +66,7 @@ def _probe_rows(probes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _card_rows(cards: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The first edited layer of each run, in whose outputs an edit can first be seen; no row where no layer is edited."""
+    """The first edited layer of each run, where an edit can first be seen; no row where no layer is edited."""
     rows = []
     for card in cards:
         layers = [int(layer) for edit in card["edits"] for layer in edit.get("layers") or []]
@@ -139,4 +139,4 @@ def _refuse_unknown(rows: pd.DataFrame, key: str, path: str) -> None:
 
 
 def _example(rows: pd.DataFrame, keys: list[str]) -> dict[str, Any]:
-    return rows[keys].iloc[0].to_dict()
+    return {key: rows[key].iloc[0] for key in keys}

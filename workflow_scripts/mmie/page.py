@@ -75,7 +75,7 @@ body:has(#show-{{ loop.index0 }}:not(:checked)) .arm-{{ loop.index0 }} { display
 {% if cell.estimate %}<b>{{ cell.estimate }}</b><span>{{ cell.margin }}</span><span>{{ cell.p | tight }}</span>{% else %}<span>{{ cell.word }}</span>{% endif %}</td>
 {% endfor %}
 </tr>
-<tr><td class="sentence" colspan="{{ 1 + gates | length }}">{{ row.sentence | tight }}</td></tr>
+<tr><td class="sentence" colspan="{{ 1 + gates | length }}"><div>{{ row.sentence | tight }}</div></td></tr>
 </tbody>
 {% endfor %}
 </table>
@@ -200,20 +200,21 @@ the detector's label; a ring around an answer marks {{ forget }}. Nothing was pi
 <section id="latents">
 <h2>Latents chosen</h2>
 <p>Sparse autoencoders were trained on {{ latents | length }} {{ 'layer' if latents | length == 1 else 'layers' }}; the arms built on
-them suppress the latents below. “Semantic” is a latent's mean activation on {{ forget }}, in the weaker of its scripts, minus the
-largest mean on any control, on the retained language or on a neighbour: above 0 it fires on {{ forget }} more than on anything else.
-“Contrast” subtracts the average of the others instead.</p>
+them suppress latents like these. A score is a latent's mean activation on {{ forget }} minus that on what must stay: “semantic” takes
+the weaker script of {{ forget }} and the loudest of controls, retained language and neighbours, so that above 0 a latent fires on
+{{ forget }} in every script and on nothing else as much; “per script” takes the stronger script instead; “contrast” compares with the
+average of the other languages.</p>
 <div class="sites">
 {% for site in latents %}
 <article class="site">
 <h3>Layer {{ site.layer }}</h3>
-<p>{{ site.count }} latents by the {{ site.selector }} selector, {{ site.both }} of them also by {{ site.other }};
-{{ site.alive }} latents are alive.{% for name, value in site.quality.items() %} {{ 'Held out: ' if loop.first }}{{ name }} {{ value }}{{ ', ' if not loop.last else '.' }}{% endfor %}</p>
+<p>{{ site.count }} latents by the {{ site.selector }} selector; {{ site.alive }} are alive.
+{%- for name, value in site.quality.items() %} {{ 'Held out: ' if loop.first }}{{ name }} {{ value }}{{ ', ' if not loop.last else '.' }}{% endfor %}</p>
 <div class="scroll">
 <table class="numbers">
-<thead><tr><th>Latent</th><th>Semantic</th><th>Contrast</th><th title="share of training tokens on which it fires">Fires on</th><th>Also {{ site.other }}</th></tr></thead>
+<thead><tr><th>Latent</th>{% for name in site.scores %}<th>{{ name | capitalize }}</th>{% endfor %}<th title="share of training tokens on which it fires">Fires on</th><th>Also taken by</th></tr></thead>
 <tbody>
-{% for row in site.rows %}<tr><th scope="row">{{ row.latent }}</th><td>{{ row.semantic }}</td><td>{{ row.contrast }}</td><td>{{ row.frequency }}</td><td>{{ '✓' if row.both else '' }}</td></tr>
+{% for row in site.rows %}<tr><th scope="row">{{ row.latent }}</th>{% for score in row.scores %}<td>{{ score }}</td>{% endfor %}<td>{{ row.frequency }}</td><td>{{ row.also }}</td></tr>
 {% endfor %}
 </tbody>
 </table>

@@ -145,6 +145,7 @@ footer { margin-top: 70px; padding-bottom: 40px; color: var(--quiet); font-size:
   h1 { font-size: 30px; }
   .sample { grid-template-columns: 1fr; gap: 10px; }
   .asks, .sites { grid-template-columns: 1fr; }
+  .sentence div { max-width: calc(100vw - 210px); }
 }
 @media print {
   :root {

@@ -1,4 +1,4 @@
-"""Linear probes on pooled hidden states: how well a layer tells the forget language from a control that shares its script."""
+"""Linear probes on pooled hidden states: what a layer tells of the forget language beyond its script."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def probe_texts(
     """
     Held-out scores of a probe per layer × contrast × text: the columns of ``tables.PROBES`` without the run's.
 
-    ``layers`` maps a layer to [text, d_model] in the order of ``doc_ids``. Raises ValueError when a contrast has no pairs.
+    ``layers`` maps a layer to [text, d_model] in the order of ``doc_ids``.
+    Raises ValueError when a contrast has no pairs.
     """
     texts = corpus[corpus["split"] == split].set_index("doc_id")
     row_of = {doc_id: row for row, doc_id in enumerate(doc_ids) if doc_id in texts.index}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -36,6 +37,7 @@ OUTCOMES = {
     "missing": ("–", "not tested"),
 }
 LATENTS_SHOWN = 12
+SELECTORS = ("semantic", "per_script", "contrast")
 ENOUGH_GROUPS = 200
 """Groups per family from which a good arm usually passes every gate."""
 
@@ -122,8 +124,10 @@ def captions(data: Mapping[str, Any], decision: Mapping[str, Any]) -> dict[str, 
 
 
 def _model(model: Mapping[str, Any]) -> str:
+    # A local folder's path says something about a machine, its name about the model.
+    name = PurePath(model["name"]).name if model["source"] == "local" else model["name"]
     revision = f", revision {model['revision']}" if model.get("revision") else ""
-    return f"{model['name']}{revision}"
+    return f"{name}{revision}"
 
 
 def _lead(
@@ -341,21 +345,20 @@ def _samples(
 
 def _latents(features: pd.DataFrame, quality: pd.DataFrame, selector: str) -> list[Context]:
     """Per site: how good its autoencoder is, and the latents that the configured selector took."""
+    others = [name for name in SELECTORS if name != selector]
     found = []
     for site in sorted(set(features["site"])):
         rows = features[features["site"] == site]
         chosen = rows[rows[f"{selector}_selected"]].sort_values([selector, "latent"], ascending=[False, True])
         overall = quality[(quality["site"] == site) & (quality["language"] == "all")]
-        other = {"semantic": "contrast", "contrast": "semantic"}[selector]
         found.append(
             {
                 "site": int(site),
                 "layer": int(rows["layer"].iloc[0]),
-                "selector": selector,
-                "other": other,
+                "selector": _words(selector),
+                "scores": [_words(name) for name in (selector, *others)],
                 "alive": f"{int(rows['alive'].sum())} of {len(rows)}",
                 "count": len(chosen),
-                "both": int(chosen[f"{other}_selected"].sum()),
                 "quality": {
                     "explained variance": number(float(overall["explained_variance"].iloc[0])),
                     "active latents per token": number(float(overall["l0"].iloc[0])),
@@ -368,9 +371,8 @@ def _latents(features: pd.DataFrame, quality: pd.DataFrame, selector: str) -> li
                     {
                         "latent": int(row["latent"]),
                         "frequency": f"{row['frequency']:.2%}",
-                        "semantic": number(row["semantic"]),
-                        "contrast": number(row["contrast"]),
-                        "both": bool(row[f"{other}_selected"]),
+                        "scores": [number(row[name]) for name in (selector, *others)],
+                        "also": ", ".join(_words(name) for name in others if row[f"{name}_selected"]),
                     }
                     for row in chosen.head(LATENTS_SHOWN).to_dict("records")
                 ],
@@ -446,6 +448,10 @@ def _tag(code: str) -> str:
     if suffix == "mixed" or stem in ("und", "other", "latin"):
         return ""
     return f"{stem}-Latn" if suffix == "latn" else stem
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _list(names: Any) -> str:

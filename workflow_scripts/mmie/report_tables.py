@@ -12,6 +12,7 @@ from mmie.labels import GATES, families, forget_name, interval, language_name, m
 
 Data = Mapping[str, Any]
 CORE = ("G1", "G2", "G3", "G4", "G5", "G6")
+_SHORT = dict(zip(CORE, ("Extraction", "Retained", "Mixed", "Layers", "Neighbours", "Membership"), strict=True))
 _WORDS = {"pass": "pass", "fail": "fail", "unclear": "?", "missing": "–"}
 
 
@@ -37,7 +38,7 @@ def verdicts(decision: Mapping[str, Any], arms: Sequence[str]) -> pd.DataFrame:
                     **{key: one[key] for key in ("margin", "p", "q", "needed", "reason")},
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"n": "Int64", "needed": "Int64"} if rows else {})
 
 
 def metrics(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], data: Data) -> pd.DataFrame:
@@ -86,18 +87,17 @@ def glance(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], data: 
 def verdicts_tex(decision: Mapping[str, Any], arms: Sequence[str]) -> str:
     """Verdict and gates per arm: outcome, and estimate of the deciding part."""
     gates = [gate for gate in CORE if any(gate in found["gates"] for found in decision["arms"].values())]
-    header = ["Arm\n", "Verdict\n", *(f"{gate}\n{GATES[gate]}" for gate in gates), "p\n"]
+    header = ["Arm\n", "Verdict\n", *(f"{gate}\n{_SHORT[gate]}" for gate in gates), "p\n"]
     rows = []
     for arm in arms:
         if found := decision["arms"].get(arm):
             cells = [_outcome(found["gates"].get(gate)) for gate in gates]
-            rows.append([arm, found["verdict"], *cells, p_value(found["p"])])
-    notes = (
-        "Worst part of each gate: estimate, and whether it is shown to be below its margin; ? = cannot be certified."
-    )
+            rows.append([arm, found["verdict"].lower(), *(outcome for outcome, _ in cells), p_value(found["p"])])
+            rows.append(["", "", *(numbers for _, numbers in cells), ""])
+    notes = "Worst part of each gate: whether its estimate is shown to be below the margin (? = cannot be certified)."
     if decision["label"]:
         notes += f" {decision['label'][:1].upper()}{decision['label'][1:]}."
-    caption = f"Verdicts ({decision['scope']}; alpha = {decision['alpha']:g})"
+    caption = f"Verdicts ({decision['scope']}; α = {decision['alpha']:g})"
     return latex.booktabs(header, rows, "ll" + "l" * len(gates) + "r", caption, "tab:mmie-verdicts", notes)
 
 
@@ -110,14 +110,22 @@ def metrics_tex(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], d
         rows.append([arm, *(value for value, _, _ in values)])
         if any(rest for _, _, rest in values):
             rows.append(["", *(rest.rstrip(")").replace(" to ", "–") for _, _, rest in values)])
-    header = ["\n".join(name.split(": ")) if ": " in name else f"{name}\n" for name in table["header"]]
-    return latex.booktabs(header, rows, "l" + "r" * (len(header) - 1), table["caption"].rstrip("."), "tab:mmie-metrics")
+    heads = [name.partition(": ")[0].split() for name in table["header"]]
+    lines = max(map(len, heads))
+    header = ["\n".join([*words, *[""] * (lines - len(words))]) for words in heads]
+    rates = sum(": still " in name for name in table["header"])
+    groups = [(1, ""), (rates, f"Still {forget_name(data)}"), (len(header) - 1 - rates, "Perplexity ÷ base")]
+    return latex.booktabs(
+        header, rows, "l" + "r" * (len(header) - 1), table["caption"].rstrip("."), "tab:mmie-metrics", groups=groups
+    )
 
 
-def _outcome(gate: Mapping[str, Any] | None) -> str:
+def _outcome(gate: Mapping[str, Any] | None) -> tuple[str, str]:
+    """A gate's outcome, and its estimate against its margin."""
     if gate is None or gate["estimate"] is None:
-        return _WORDS["missing"]
-    return f"{_WORDS[gate['outcome']]} ({number(gate['estimate'])} / {margin(gate['margin'])})"
+        return _WORDS["missing"], ""
+    sign = "<" if gate["estimate"] < gate["margin"] else "≥"
+    return _WORDS[gate["outcome"]], f"{number(gate['estimate'])} {sign} {margin(gate['margin'])}"
 
 
 def csv(table: pd.DataFrame) -> str:

@@ -1,21 +1,17 @@
 """Sparse autoencoders: trained with SAELens on the activation cache, saved as a folder that SAELens loads."""
 
 import json
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from mmie import stage, tensors
-from mmie.sparse_code import SparseCode, encoder_of
+from mmie import files, stage, tensors
+from mmie.sparse_code import TENSORS, SparseCode
 
-__all__ = ["Settings", "SparseCode", "encoder_of", "rows_of_split", "save", "shuffled", "train"]
-
-TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
 LOG_EVERY = 10
 DEAD_WINDOW = 50
 """Steps without firing after which a latent counts as dead, and is trained on the residual instead."""
@@ -36,7 +32,13 @@ class Settings:
     batch_size: int
     """Tokens a step."""
     lr: float
+    """Adam's; a tenth of it at the end."""
     seed: int
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Settings":
+        """From a rule's settings, which hold more."""
+        return cls(**{field.name: settings[field.name] for field in fields(cls)})
 
     def __post_init__(self) -> None:
         widths = self.matryoshka_widths
@@ -62,7 +64,7 @@ def rows_of_split(tokens: pd.DataFrame, split: str) -> torch.Tensor:
 
 
 def shuffled(states: torch.Tensor, rows: torch.Tensor, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
-    """Batches ``[batch_size, d_model]`` fp32 without end: epoch after epoch over ``rows``, each in a new seeded order."""
+    """Batches ``[batch_size, d_model]`` fp32 without end: epochs over ``rows``, each in a new seeded order."""
     draw = torch.Generator().manual_seed(seed)
     waiting = torch.empty(0, dtype=torch.long)
     while True:
@@ -72,16 +74,23 @@ def shuffled(states: torch.Tensor, rows: torch.Tensor, batch_size: int, seed: in
         waiting = waiting[batch_size:]
 
 
+def metadata(model: str, layer: int) -> dict[str, Any]:
+    """What SAELens keeps about where an autoencoder belongs, in its names."""
+    return {"model_name": model, "hook_name": f"blocks.{layer}.hook_resid_post", "prepend_bos": True}
+
+
 def train(
     states: torch.Tensor,
     rows: torch.Tensor,
     settings: Settings,
-    metadata: dict[str, Any],
+    about: dict[str, Any],
     device: str = "cpu",
-    autocast: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[SparseCode, dict[str, Any], pd.DataFrame]:
     """
-    Train on ``states[rows]``, ``[token, d_model]``; same input, settings and device, same weights.
+    Train on ``states[rows]``, ``[token, d_model]``; same input, settings, device and dtype, same weights.
+
+    ``about`` (see `metadata`) goes into the SAELens config. Weights are fp32; with ``dtype`` bf16 the products are not.
 
     Returns the inference form, its SAELens config, and one row per `LOG_EVERY` steps (`tables.SAE_TRAINING` without
     site and layer). Two choices matter: the decoder bias starts at the mean (the mean is most of a residual stream),
@@ -120,7 +129,7 @@ def train(
             lr_decay_steps=settings.steps * 3 // 20,
             dead_feature_window=DEAD_WINDOW,
             feature_sampling_window=settings.steps + 1,
-            autocast=autocast,
+            autocast=dtype == torch.bfloat16,
             device=device,
         ),
         sae=sae,
@@ -137,17 +146,17 @@ def train(
     sae.to(device="cpu")
     parts = sae.state_dict()
     sae.process_state_dict_for_saving_inference(parts)
-    sae.cfg.metadata = type(sae.cfg.metadata)(**{**sae.cfg.metadata.to_dict(), **metadata})
+    sae.cfg.metadata = type(sae.cfg.metadata)(**{**sae.cfg.metadata.to_dict(), **about})
     code = SparseCode(**{name: parts[name].float().clone() for name in TENSORS})
     return code, sae.cfg.get_inference_sae_cfg_dict(), pd.DataFrame(log)
 
 
-def save(code: SparseCode, cfg: dict[str, Any], weights_path: str | Path, cfg_path: str | Path) -> None:
+def save(
+    trained: SparseCode, cfg: dict[str, Any], weights_path: str | Path, cfg_path: str | Path, **provenance: str
+) -> None:
     """Write the two files that ``SAE.load_from_disk`` reads from their folder."""
-    tensors.save({name: getattr(code, name) for name in TENSORS}, weights_path)
-    partial = Path(f"{cfg_path}.partial")
-    partial.write_text(json.dumps(cfg, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial, cfg_path)
+    tensors.save({name: getattr(trained, name) for name in TENSORS}, weights_path, **provenance)
+    files.write(json.dumps(cfg, indent=1, sort_keys=True) + "\n", cfg_path)
 
 
 def _mean_and_norm(states: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, float]:

@@ -1,12 +1,14 @@
 """A trained sparse autoencoder as plain tensors: encodes and decodes, needs neither SAELens nor transformers."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from mmie import tensors
+
+TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,7 @@ class SparseCode:
 
     def to(self, device: torch.device | str) -> "SparseCode":
         """The same on a device."""
-        parts = (self.W_enc, self.b_enc, self.W_dec, self.b_dec, self.threshold)
-        return SparseCode(*(part.to(device) for part in parts), subtracts_bias=self.subtracts_bias)
+        return replace(self, **{name: getattr(self, name).to(device) for name in TENSORS})
 
     def _centred(self, x: torch.Tensor) -> torch.Tensor:
         return x.to(self.W_enc.dtype) - self.b_dec * self.subtracts_bias
@@ -72,9 +73,8 @@ def encoder_of(weights: str | Path, cfg: str | Path) -> SparseCode:
             "SAELens, fold its normalisation, and save it with save_inference_model."
         )
     parts = tensors.load(weights)
-    names = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
-    if set(names) - set(parts):
+    if set(TENSORS) - set(parts):
         raise ValueError(
-            f"{weights} has tensors {sorted(parts)}, expected {sorted(names)}. Delete it to make it again."
+            f"{weights} has tensors {sorted(parts)}, expected {sorted(TENSORS)}. Delete it to make it again."
         )
-    return SparseCode(*(parts[name].float() for name in names), subtracts_bias=subtracts)
+    return SparseCode(**{name: parts[name].float() for name in TENSORS}, subtracts_bias=subtracts)

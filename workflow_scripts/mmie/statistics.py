@@ -19,7 +19,7 @@ Array = npt.NDArray[np.float64]
 
 SMALLEST_P = 1e-12
 EXACT_UP_TO = 300
-RESAMPLES = 4999
+RESAMPLES = 1999
 CORRECTION = 0.25  # of one count
 
 
@@ -76,10 +76,10 @@ def ratio_score(
 
 def rise_test(n10: npt.ArrayLike, n01: npt.ArrayLike, n: int, delta: float) -> Array:
     """
-    P-values for H0: E[u] − E[b] ≥ delta on paired 0/1 answers; the counts may be arrays of tables with ``n`` pairs each.
+    P-values for H0: E[u] − E[b] ≥ delta on paired 0/1 answers; the counts may be arrays of tables of ``n`` pairs.
 
-    Up to 300 pairs exact and unconditional: the largest probability, over the nuisance parameter, of a table at least as
-    far below the margin, in the order of Tango's score (1998, Statistics in Medicine 17:891–908; Chan and Zhang 1999).
+    Up to 300 pairs exact and unconditional: the largest probability, over the nuisance parameter, of a table at least
+    as far below the margin, in the order of Tango's score (1998, Stat. Med. 17:891–908; Chan and Zhang 1999).
     Beyond, Tango's score with a continuity correction of a quarter of a count. An exact p may rise a little with the
     margin where it is above .05, because the order of the tables changes.
     """
@@ -144,14 +144,14 @@ def mean_test(values: npt.ArrayLike) -> float:
     means, squares = (resamples @ np.column_stack([centred, centred**2]) / n).T
     spreads = np.sqrt(np.maximum(squares - means**2, 0) * n / (n - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        bootstrap = np.where(spreads > 1e-9 * spread, means * np.sqrt(n) / spreads, -np.inf)
+        bootstrap = np.where(spreads > 1e-6 * spread, means * np.sqrt(n) / spreads, -np.inf)
     exceeding = int((bootstrap <= statistic + 1e-12).sum())
     return float(max(stdtr(n - 1, statistic), (exceeding + 1) / (len(resamples) + 1)))
 
 
 @lru_cache(maxsize=4)
 def resample_counts(n: int) -> Array:
-    """How often each of ``n`` units is in each bootstrap resample, [resample, unit]; always the same, so tests share it."""
+    """How often each of ``n`` units is in each bootstrap resample, [resample, unit]; the same for all tests."""
     rows = int(np.clip(4_000_000 // n, 999, RESAMPLES))
     drawn = np.random.default_rng(0).integers(0, n, (rows, n))
     drawn += n * np.arange(rows)[:, None]
@@ -182,7 +182,7 @@ def auc_test(
 
 
 def _placements(positive: npt.ArrayLike, negative: npt.ArrayLike) -> tuple[float, Array]:
-    """AUC, and each group's part in it: share of negatives below its positive + share of positives above its negative."""
+    """AUC; and per group, share of negatives below its positive + share of positives above its negative."""
     high, low = _finite(positive), _finite(negative)
     if len(high) != len(low) or len(high) < 2:
         raise ValueError(f"an AUC needs one positive and one negative text per group, got {len(high)} and {len(low)}.")
@@ -195,7 +195,7 @@ def _placements(positive: npt.ArrayLike, negative: npt.ArrayLike) -> tuple[float
 
 def adjust(p: npt.ArrayLike, method: str = "fdr_bh") -> Array:
     """
-    Adjusted p-values by statsmodels: ``fdr_bh`` (Benjamini–Hochberg 1995), ``fdr_by`` (Benjamini–Yekutieli 2001), ``holm``.
+    Adjusted p-values by statsmodels: ``fdr_bh`` (Benjamini–Hochberg), ``fdr_by`` (Benjamini–Yekutieli) or ``holm``.
 
     Raises ValueError for p-values that are missing or outside (0, 1].
     """
@@ -230,6 +230,6 @@ def _bounded(p: Array) -> Array:
 
 
 def _nuisance(delta: float) -> Array:
-    """Values of P(u = 0, b = 1) on the boundary E[u] − E[b] = delta, so dense that a finer grid leaves the size below .05."""
+    """Values of P(u = 0, b = 1) where E[u] − E[b] = delta, so dense that a finer grid finds no size above .05."""
     largest = (1 - delta) / 2
     return np.r_[0.0, np.geomspace(1e-5, 0.1, 60), np.linspace(0.1, largest, 140)[1:]]

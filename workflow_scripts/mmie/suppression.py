@@ -59,7 +59,7 @@ def suppression(
 
     It holds the rows of these latents alone, so that applying it needs no autoencoder.
     """
-    rows = training_rows(given.corpus, given.data)
+    rows = training_rows(given.corpus, given.data, control=False)
     texts = rows["text"].iloc[:: max(1, len(rows) // PROBED)].tolist()
     probe = collate([plain(tokenizer, text, RETAIN, 32) for text in texts], 0, tokenizer)
     layers = [layer for layer, latents in chosen if latents]

@@ -68,16 +68,24 @@ LAYERS = table(
     "One row per candidate layer.",
     column("layer", INT, "Decoder layer whose output is meant, from 0."),
     column("rank", INT, "1 for the chosen layer of site 1, and so on."),
-    column("score", REAL, "Mean of the three standardised scores below; ranks the layers."),
-    column("probe_gap", REAL, "Probe AUC of Hindi (both scripts) minus the mean AUC of the neighbours, train to tune."),
-    column("probe_auc", REAL, "Probe AUC of Hindi against English and the neighbours on the tune split."),
+    column(
+        "score",
+        REAL,
+        "Mean of the three gaps below, each as its distance from the mean layer in standard errors; ranks the layers.",
+    ),
+    column("probe_gap", REAL, "The AUC below minus the mean AUC of the neighbours' own probes, train to tune split."),
+    column(
+        "probe_auc",
+        REAL,
+        "Probe AUC of Hindi against English and the neighbours, fitted on one script and scored on the other; mean.",
+    ),
     column("cka_gap", REAL, "Debiased linear CKA of English with the neighbours (mean) minus with Hindi (mean)."),
     column("cka", REAL, "Debiased linear CKA of English with Hindi, mean over scripts."),
     column("procrustes_gap", REAL, "Procrustes distance of English to Hindi (mean) minus to the neighbours (mean)."),
     column(
         "procrustes", REAL, "Procrustes distance of English to Hindi, mean over scripts; 0 is the same up to rotation."
     ),
-    column("stability", REAL, "Share of resamples of the groups in which the layer is among the chosen."),
+    column("stability", REAL, "Share of random halves of the groups that put the layer among the chosen."),
 )
 SAE_TRAINING = table(
     "sae_training",
@@ -104,7 +112,8 @@ SAE_QUALITY = table(
     column("ce", REAL, "Next-token cross-entropy of the model, nats per token."),
     column("ce_delta", REAL, "Its rise when the layer's output is replaced by the reconstruction, nats per token."),
     column("kl", REAL, "KL(model ‖ model with the reconstruction), nats per token."),
-    column("n_tokens", INT, "Tokens measured."),
+    column("n_tokens", INT, "Tokens on which the reconstruction was measured."),
+    column("n_scored", INT, "Tokens on which cross-entropy and KL were measured: those of a few texts per language."),
 )
 FEATURES = table(
     "features",
@@ -121,8 +130,10 @@ FEATURES = table(
         REAL,
         "Smaller of the means on the two Hindi scripts minus the largest mean on controls, English and neighbours.",
     ),
+    column("per_script", REAL, "As semantic, with the larger of the means on the two Hindi scripts instead."),
     column("contrast_selected", FLAG, "Taken by the contrast selector."),
     column("semantic_selected", FLAG, "Taken by the semantic selector."),
+    column("per_script_selected", FLAG, "Taken by the per_script selector: equally many latents for each script."),
     column(
         "random_selected", FLAG, "Taken by the random control: alive latents, as many as the configured selector takes."
     ),

@@ -93,7 +93,7 @@ class Paired:
                 if expected is None or not np.array_equal(have, expected) or (np.diff(have) == 0).any():
                     raise ValueError(
                         f"{what}: {run[0]}, seed {run[1]} has {len(have)} units and base "
-                        f"{0 if expected is None else len(expected)}, others, or one twice: metrics.parquet is not paired. "
+                        f"{0 if expected is None else len(expected)}, or others: metrics.parquet is not paired. "
                         "Run the metrics stage again."
                     )
             block = of_run[self.base]

@@ -80,7 +80,7 @@ def history_rows(history: Iterable[dict[str, Any]], arm: str, seed: int) -> list
 def batches_of(given: Sources, tokenizer: PreTrainedTokenizerBase, params: Training, seed: int) -> list[Batch]:
     """The batches of a run of ``params``."""
     return make_batches(
-        training_rows(given.corpus, given.data),
+        training_rows(given.corpus, given.data, params.control),
         given.data,
         tokenizer,
         params.objective,

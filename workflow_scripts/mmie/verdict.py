@@ -1,9 +1,9 @@
 """
 The decision: a verdict per arm from the rows of tests, with its reasons in words and numbers.
 
-PROCEED is an intersection–union test (Berger 1982): every core gate rejects its H0 at alpha, in every part and for every
-seed, so p_arm is the largest p and needs no correction. Benjamini–Hochberg says which gates pass within an arm and which
-arms pass among the arms; it leaves PROCEED unchanged.
+PROCEED is an intersection–union test (Berger 1982): every core gate rejects its H0 at alpha, in every part and for
+every seed, so p_arm is the largest p and needs no correction. Benjamini–Hochberg says which gates pass within an arm,
+and which arms pass among the arms; it leaves PROCEED unchanged as long as q = alpha.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def decide(tests: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Any]:
     """
     alpha, q = float(settings["gate"]["alpha"]), float(settings["gate"]["q"])
     ordered = tests.sort_values(["arm", "gate", "part", "seed"])
-    rows = ordered.astype(object).where(ordered.notna(), None).to_dict("records")
+    records = ordered.astype(object).where(ordered.notna(), None).to_dict("records")
+    rows = [{str(key): value for key, value in record.items()} for record in records]
     arms = {arm: _arm(arm, found, settings, q) for arm, found in _grouped(rows, "arm").items()}
     _compare_arms(arms)
     missing = {
@@ -47,7 +48,7 @@ def decide(tests: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Any]:
     decision = {
         "scope": _scope(seeds),
         "scope_note": _scope_note(seeds, alpha),
-        "complete": not missing,
+        "complete": bool(arms) and not missing,
         "label": _label(missing),
         "missing": missing,
         "alpha": alpha,
@@ -180,7 +181,9 @@ def _brief(gate: dict[str, Any], name: str, settings: dict[str, Any]) -> str:
     if gate["outcome"] == "missing":
         return f"{name} ({GATES[name].lower()}) was not tested: {gate['reason']}"
     most = "" if gate["ci"][1] is None else f"at most {number(gate['ci'][1])}, "
-    return f"{_measured(gate, name, settings)} ({most}margin {margin(gate['margin'])}, {p_text(_part(gate)['p'])})"
+    text = f"{_measured(gate, name, settings)} ({most}margin {margin(gate['margin'])}, {p_text(_part(gate)['p'])})"
+    why = gate["reason"].partition(":")[0].partition(";")[0] if gate["outcome"] == "unclear" else ""
+    return f"{text}: {why}" if why else text
 
 
 def _reason(gate: dict[str, Any], name: str, settings: dict[str, Any]) -> str:
@@ -246,8 +249,8 @@ def _scope_note(seeds: int, alpha: float) -> str:
         return "One training run was judged: this checkpoint, not the method. Another seed may behave differently."
     chance = alpha ** (1 / seeds)
     return (
-        f"All {seeds} training runs were judged, each on its own, and the worst counts. If all of them pass, another seed "
-        f"passes with a probability of at least {chance:.0%}; nothing is said about rare bad seeds."
+        f"All {seeds} training runs were judged, each on its own, and the worst counts. If all of them pass, another "
+        f"seed passes with a probability of at least {chance:.0%}; nothing is said about rare bad seeds."
     )
 
 

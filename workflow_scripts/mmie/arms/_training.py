@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -13,6 +14,8 @@ class Training:
     """Forget loss: ``redirect`` (switch to the parallel English text), ``graddiff`` (bounded gradient ascent) or ``npo``."""
     retain: str = "kl"
     """Retain loss: ``kl`` (stay at base's predictions) or ``ce`` (predict the retained texts)."""
+    control: bool = True
+    """Keep shuffled text in the forget language's script too: it spares languages of that script that are never trained on."""
     steps: int = 30
     """Optimizer steps."""
     lr: float = 1e-3
@@ -23,15 +26,15 @@ class Training:
     """Gradient norm above which the gradient is scaled down."""
     forget_weight: float = 1.0
     """Weight of the forget loss."""
-    retain_weight: float = 1.0
+    retain_weight: float = 10.0
     """Weight of the retain loss."""
-    forget_texts: int = 8
+    forget_texts: int = 4
     """Texts to forget in a batch."""
     retain_texts: int = 8
     """Texts to keep in a batch."""
-    max_tokens: int = 40
+    max_tokens: int = 32
     """Texts are cut at this length, in tokens."""
-    label_tokens: int = 12
+    label_tokens: int = 4
     """Tokens of English to predict after a Hindi opening (``redirect`` only)."""
     beta: float = 0.1
     """Inverse temperature β of ``npo``."""
@@ -52,17 +55,17 @@ class Training:
 
 
 def at_least(params: object, bound: float, *names: str) -> None:
-    """Raises ValueError naming the first parameter below ``bound``."""
+    """Raises ValueError naming the first parameter that is no finite number of at least ``bound``."""
     for name in names:
-        if not getattr(params, name) >= bound:
-            raise ValueError(f"{name}: {getattr(params, name)} is not allowed: at least {bound}.")
+        if not bound <= getattr(params, name) < math.inf:
+            raise ValueError(f"{name}: {getattr(params, name)} is not allowed: a number of at least {bound}.")
 
 
 def above(params: object, bound: float, *names: str) -> None:
-    """Raises ValueError naming the first parameter that is not above ``bound``."""
+    """Raises ValueError naming the first parameter that is no finite number above ``bound``."""
     for name in names:
-        if not getattr(params, name) > bound:
-            raise ValueError(f"{name}: {getattr(params, name)} is not allowed: above {bound}.")
+        if not bound < getattr(params, name) < math.inf:
+            raise ValueError(f"{name}: {getattr(params, name)} is not allowed: a number above {bound}.")
 
 
 def one_of(params: object, name: str, *allowed: str) -> None:
@@ -72,7 +75,7 @@ def one_of(params: object, name: str, *allowed: str) -> None:
 
 
 def increasing_layers(params: object, name: str = "layers") -> None:
-    """Raises ValueError when a tuple of layers is not strictly increasing from 0 on."""
+    """Raises ValueError when a tuple of layers is empty or not strictly increasing from 0 on."""
     layers = getattr(params, name)
-    if any(n < 0 for n in layers) or list(layers) != sorted(set(layers)):
-        raise ValueError(f"{name}: {list(layers)} is not allowed: decoder layers from 0, increasing.")
+    if not layers or layers[0] < 0 or list(layers) != sorted(set(layers)):
+        raise ValueError(f"{name}: {list(layers)} is not allowed: one or more decoder layers from 0, increasing.")

@@ -59,7 +59,7 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
         torch.manual_seed(seed)
         edits = {n: Grun(params.rank, seen[n], params.hidden).to(model.device) for n in params.layers}
         for n, edit in edits.items():
-            warm(edit, n, given, params.gate_steps, params.gate_batch, params.gate_lr, seed)
+            warm(edit, n, given, params.gate_steps, params.gate_batch, params.gate_lr, seed, params.control)
     with intervening(model, edits):
         weights = [p for edit in edits.values() for p in edit.parameters()]
         history = optimise(

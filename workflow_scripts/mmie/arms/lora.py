@@ -29,6 +29,8 @@ class Params(Training):
         super().__post_init__()
         at_least(self, 1, "rank")
         increasing_layers(self)
+        if not self.modules:
+            raise ValueError("modules: [] is not allowed: one or more names of linear modules, such as q_proj.")
 
 
 def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources) -> Trained:
@@ -51,11 +53,13 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         adapted = get_peft_model(model, config)
-    weights = [p for p in adapted.parameters() if p.requires_grad]
-    for weight in weights:
-        weight.data = weight.data.float()
-    history = optimise(model, weights, batches, base, params, seed)
-    found = {name: value.detach().clone() for name, value in get_peft_model_state_dict(adapted).items()}
-    adapted.unload()
+    try:
+        weights = [p for p in adapted.parameters() if p.requires_grad]
+        for weight in weights:
+            weight.data = weight.data.float()
+        history = optimise(model, weights, batches, base, params, seed)
+        found = {name: value.detach().clone() for name, value in get_peft_model_state_dict(adapted).items()}
+    finally:
+        adapted.unload()
     facts = {"r": params.rank, "lora_alpha": 2 * params.rank, "target_modules": sorted(params.modules)}
     return Trained([Edit("lora", params.layers, found, facts)], history)

@@ -19,13 +19,13 @@ class Params:
     """Parameters of the arm; give it those of the `sae_gate` arm that it is compared with."""
 
     selector: str = "semantic"
-    """Selection of features.parquet whose number of latents is matched, and which is left out: ``semantic`` or ``contrast``."""
+    """Selection of features.parquet whose number of latents is matched, and which is left out: ``semantic``, ``per_script`` or ``contrast``."""
     scale: float = 2.0
     """How much of a latent is taken away: 1 removes it, 2 turns it into its opposite."""
 
     def __post_init__(self) -> None:
         above(self, 0, "scale")
-        one_of(self, "selector", "semantic", "contrast")
+        one_of(self, "selector", "semantic", "per_script", "contrast")
 
 
 def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources) -> Trained:

@@ -1,0 +1,158 @@
+"""
+Draw the figures, and write the report and its tables.
+
+INPUTS
+
+    results/metrics.parquet, results/gate/tests.parquet, results/gate/decision.json
+    results/data/prompts.parquet, results/data/corpus.parquet
+    results/layers.parquet, results/sae/site{site}/features.parquet, results/sae/site{site}/quality.parquet
+    results/adapters/{arm}/seed{seed}/{variant}/training.parquet
+    results/generations/{arm}/seed{seed}/{variant}.parquet, results/lid/{arm}/seed{seed}/{variant}.parquet
+
+OUTPUTS
+
+    results/figures/{tradeoff,les,perplexity,layers,training,languages}.{png,pdf}
+    results/report.html
+    results/tables/{verdicts,metrics}.{csv,tex}
+"""
+
+from mmie.arms import load_arm
+
+
+def summary_of(method):
+    """What a method does, in the first line of its module."""
+    return load_arm(method).__doc__.strip().splitlines()[0]
+
+
+rule figures:
+    """Draw every figure, for the report (PNG) and for a paper (PDF)."""
+    input:
+        metrics="results/metrics.parquet",
+        tests="results/gate/tests.parquet",
+        layers="results/layers.parquet",
+        training=runs("results/adapters/{arm}/seed{seed}/plain/training.parquet"),
+        lid=runs("results/lid/{arm}/seed{seed}/{variant}.parquet"),
+        prompts="results/data/prompts.parquet",
+    output:
+        tradeoff=report(
+            "results/figures/tradeoff.png",
+            caption="../report/tradeoff.rst",
+            category="Figures",
+        ),
+        tradeoff_pdf="results/figures/tradeoff.pdf",
+        les=report(
+            "results/figures/les.png",
+            caption="../report/les.rst",
+            category="Figures",
+        ),
+        les_pdf="results/figures/les.pdf",
+        perplexity=report(
+            "results/figures/perplexity.png",
+            caption="../report/perplexity.rst",
+            category="Figures",
+        ),
+        perplexity_pdf="results/figures/perplexity.pdf",
+        layer_scores=report(
+            "results/figures/layers.png",
+            caption="../report/layers.rst",
+            category="Figures",
+        ),
+        layer_scores_pdf="results/figures/layers.pdf",
+        training_curves=report(
+            "results/figures/training.png",
+            caption="../report/training.rst",
+            category="Figures",
+        ),
+        training_curves_pdf="results/figures/training.pdf",
+        languages=report(
+            "results/figures/languages.png",
+            caption="../report/languages.rst",
+            category="Figures",
+        ),
+        languages_pdf="results/figures/languages.pdf",
+    log:
+        "logs/figures.log",
+    benchmark:
+        "benchmarks/figures.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=canonical(
+            {"arms": list(ARMS), "data": config["data"], "sites": len(SITES)}
+        ),
+        code=code_digest("figures"),
+    script:
+        "../workflow_scripts/figures.py"
+
+
+rule report:
+    """Write the report as one page, and its tables for a paper."""
+    input:
+        prompts="results/data/prompts.parquet",
+        corpus="results/data/corpus.parquet",
+        metrics="results/metrics.parquet",
+        tests="results/gate/tests.parquet",
+        decision="results/gate/decision.json",
+        tradeoff="results/figures/tradeoff.png",
+        les="results/figures/les.png",
+        perplexity="results/figures/perplexity.png",
+        layer_scores="results/figures/layers.png",
+        training_curves="results/figures/training.png",
+        languages="results/figures/languages.png",
+        generations=runs("results/generations/{arm}/seed{seed}/{variant}.parquet"),
+        lid=runs("results/lid/{arm}/seed{seed}/{variant}.parquet"),
+        features=expand("results/sae/site{site}/features.parquet", site=SITES),
+        quality=expand("results/sae/site{site}/quality.parquet", site=SITES),
+    output:
+        html=report(
+            "results/report.html", caption="../report/report.rst", category="Report"
+        ),
+        verdicts_csv=report(
+            "results/tables/verdicts.csv",
+            caption="../report/verdicts.rst",
+            category="Tables",
+        ),
+        verdicts_tex="results/tables/verdicts.tex",
+        metrics_csv=report(
+            "results/tables/metrics.csv",
+            caption="../report/metrics.rst",
+            category="Tables",
+        ),
+        metrics_tex="results/tables/metrics.tex",
+    log:
+        "logs/report.log",
+    benchmark:
+        "benchmarks/report.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        settings=canonical(
+            {
+                **config["report"],
+                "data": config["data"],
+                "model": {
+                    key: config["model"][key] for key in ("source", "name", "revision")
+                },
+                "selector": config["features"]["selector"],
+                "arms": [
+                    {
+                        "arm": name,
+                        "method": arm["method"],
+                        "params": arm["params"],
+                        "about": summary_of(arm["method"]),
+                    }
+                    for name, arm in ARMS.items()
+                ],
+            }
+        ),
+        code=code_digest("report"),
+    script:
+        "../workflow_scripts/report.py"

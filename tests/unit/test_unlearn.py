@@ -1,0 +1,421 @@
+"""Unlearning: what is trained on, that losses fall, that frozen edits equal trained ones, and that a seed fixes the bytes."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+
+from mmie import tables, tensors
+from mmie.arms import load_arm, make_params
+from mmie.edits import attached_edits, save_card
+from mmie.examples import FORGET, IGNORE, NEITHER, RETAIN, make_batches, plain, redirected, training_rows
+from mmie.interventions import Grun, Loreft, frozen, intervening
+from mmie.model import load
+from mmie.unlearn import SampledHead, Sources, Statistics, history_rows, layer_statistics
+
+DATA = {
+    "forget": {"native": "hi", "roman": "hi_latn"},
+    "mixed": "hi_mixed",
+    "retain": "en",
+    "neighbours": ["ur", "bn"],
+    "unseen": ["mr"],
+    "scripts": {"en": "Latn", "hi": "Deva", "hi_latn": "Latn", "ur": "Arab", "bn": "Beng", "mr": "Deva", "hi_mixed": "Zyyy"},
+}
+ROLES = {"hi": "forget", "hi_latn": "forget", "en": "retain", "ur": "neighbour", "bn": "neighbour", "mr": "unseen"} | {
+    "hi_shuffled": "control"
+}
+SENTENCES = dict(zip(["en", "hi", "hi_latn", "ur", "pa", "bn", "mr"], tiny.SAMPLE, strict=True))
+SENTENCES["hi_shuffled"] = "रबशाि पदोरह ेस पेहल करु ईग रऔ बेच्च गीभे गेबीच मंे खलने िनलक ड़पे।"
+SMALL = {"steps": 6, "forget_texts": 2, "retain_texts": 3, "max_tokens": 24, "label_tokens": 5, "warmup": 1}
+
+
+def make_corpus(groups=6):
+    rows = []
+    for g in range(groups):
+        for language, role in ROLES.items():
+            words = SENTENCES[language].split()
+            text = " ".join(words[g:] + words[:g])
+            split = "train" if g < groups - 2 else ("tune" if g < groups - 1 else "test")
+            rows.append(
+                {"doc_id": f"g{g}:{language}", "group_id": f"g{g}", "language": language, "script": "Zyyy"}
+                | {"split": split, "role": role, "text": text}
+            )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model):
+    return load(tiny_model, tiny.RUNTIME)
+
+
+@pytest.fixture(scope="module")
+def given(loaded, tmp_path_factory):
+    """Everything an arm may need, made from the tiny model: activations of layers 1 and 2, an autoencoder, its features."""
+    model, tokenizer = loaded
+    folder = tmp_path_factory.mktemp("given")
+    corpus = make_corpus()
+    cached = corpus[(corpus["split"] != "test") & (corpus["role"] != "unseen")]
+    states, rows = {1: [], 2: []}, []
+    for text in cached.itertuples():
+        ids = tokenizer(text.text)["input_ids"]
+        with torch.no_grad():
+            hidden = model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
+        for layer in states:
+            states[layer].append(hidden[layer + 1][0, 1:])
+        rows += [{"doc_id": text.doc_id, "position": p, "token": t} for p, t in enumerate(ids) if p]
+    tables.write(pd.DataFrame(rows).assign(row=range(len(rows))), folder / "index.parquet", tables.TOKENS)
+    for layer, parts in states.items():
+        tensors.save({f"layer{layer}": torch.cat(parts).bfloat16()}, folder / f"layer{layer}.safetensors")
+    write_autoencoder(folder, torch.cat(states[2]))
+    return Sources(
+        corpus=corpus,
+        data=DATA,
+        layers=[2, 1],
+        activations={n: folder / f"layer{n}.safetensors" for n in states},
+        index=folder / "index.parquet",
+        saes=[folder / "sae_weights.safetensors"],
+        features=[folder / "features.parquet"],
+    )
+
+
+def write_autoencoder(folder, states, d_sae=32):
+    generator = torch.Generator().manual_seed(0)
+    decoder = torch.nn.functional.normalize(torch.randn(d_sae, states.shape[1], generator=generator), dim=-1)
+    parts = {"W_enc": decoder.T, "b_enc": torch.zeros(d_sae), "W_dec": decoder, "b_dec": states.mean(0)}
+    tensors.save(parts | {"threshold": torch.full((d_sae,), 0.1)}, folder / "sae_weights.safetensors")
+    (folder / "cfg.json").write_text(
+        '{"architecture": "jumprelu", "normalize_activations": "none", "reshape_activations": "none", "apply_b_dec_to_input": true}'
+    )
+    neutral = {"int64": 0, "double": 0.0, "bool": False, "string": ""}
+    features = pd.DataFrame({field.name: [neutral[str(field.type)]] * d_sae for field in tables.FEATURES})
+    features = features.assign(site=1, layer=2, latent=range(d_sae), alive=[i % 8 != 7 for i in range(d_sae)])
+    features["semantic_selected"] = features["latent"].isin([0, 1, 2, 3])
+    tables.write(features, folder / "features.parquet", tables.FEATURES)
+
+
+def train(loaded, given, method, seed=0, **settings):
+    model, tokenizer = loaded
+    if method == "grun":
+        settings = {"gate_steps": 20, "gate_batch": 64, **settings}
+    return load_arm(method).train(model, tokenizer, make_params(method, settings), seed, given)
+
+
+def hooks(model):
+    """Number of hooks (transformers has some of its own)."""
+    return sum(len(m._forward_hooks) for m in model.modules())
+
+
+def logits(model, tokens):
+    with torch.no_grad():
+        return model(input_ids=tokens).logits
+
+
+# What is trained on
+
+
+def test_only_train_texts_of_forget_retain_and_neighbours_are_trained_on(loaded):
+    corpus = make_corpus()
+    rows = training_rows(corpus, DATA)
+    assert set(rows["split"]) == {"train"}
+    assert set(rows["language"]) == {"hi", "hi_latn", "en", "ur", "bn", "hi_shuffled"}
+    assert set(training_rows(corpus, DATA, control=False)["language"]) == {"hi", "hi_latn", "en", "ur", "bn"}
+    with pytest.raises(ValueError, match="no train texts in ur"):
+        training_rows(corpus[corpus["language"] != "ur"], DATA)
+
+
+def test_batches_hold_both_scripts_and_every_language_to_keep_and_repeat_with_the_seed(loaded):
+    _, tokenizer = loaded
+    corpus = make_corpus()
+    rows = training_rows(corpus, DATA, control=False)
+    make = lambda seed: make_batches(rows, DATA, tokenizer, "graddiff", 4, 2, 3, 200, 5, seed)  # noqa: E731
+    batches = make(0)
+    texts = [
+        tokenizer.decode(t[m.bool()], skip_special_tokens=True)
+        for b in batches
+        for t, m in zip(b.tokens, b.mask, strict=True)
+    ]
+    forget = [text for i, text in enumerate(texts) if i % 5 < 2]
+    keep = [text for i, text in enumerate(texts) if i % 5 >= 2]
+    by_language = {lang: set(rows.loc[rows["language"] == lang, "text"]) for lang in set(rows["language"])}
+    assert set(forget) == by_language["hi"] | by_language["hi_latn"], "8 draws are one round through the 8 texts"
+    assert [next(lang for lang in ("en", "ur", "bn") if t in by_language[lang]) for t in keep] == ["en", "ur", "bn"] * 4
+    same, other = make(0), make(1)
+    assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(batches, same, strict=True))
+    assert not all(
+        a.tokens.shape == b.tokens.shape and torch.equal(a.tokens, b.tokens)
+        for a, b in zip(batches, other, strict=True)
+    )
+
+
+def test_a_redirected_text_is_an_opening_then_the_parallel_text_which_alone_is_labelled(loaded):
+    _, tokenizer = loaded
+    rng = np.random.default_rng(0)
+    hindi, english = SENTENCES["hi"], SENTENCES["en"]
+    lengths = set()
+    for _ in range(30):
+        example = redirected(tokenizer, hindi, english, rng, 500, 6)
+        n = sum(example.is_label)
+        opening = tokenizer.decode(example.ids[:-n], skip_special_tokens=True)
+        tail = tokenizer.decode(example.ids[-n:])
+        assert hindi.startswith(opening)
+        assert opening
+        assert tail.startswith(" ")
+        assert tail.strip() in english
+        assert example.is_label == [False] * (len(example.ids) - n) + [True] * n
+        assert example.side == [NEITHER] + [FORGET] * (len(example.ids) - n - 1) + [NEITHER] * n
+        assert n <= 6
+        lengths.add(len(opening.split()))
+    assert len(lengths) > 5
+    assert len(redirected(tokenizer, hindi, english, rng, 12, 6).ids) <= 12
+
+
+def test_padding_has_no_label_and_no_side(loaded):
+    _, tokenizer = loaded
+    (batch,) = make_batches(training_rows(make_corpus(), DATA), DATA, tokenizer, "npo", 1, 2, 3, 500, 5, 0)
+    pad = batch.mask == 0
+    assert pad.any()
+    assert (batch.labels[pad] == IGNORE).all()
+    assert (batch.side[pad] == NEITHER).all()
+    assert (batch.side[:2][~pad[:2]] != RETAIN).all()
+    assert (batch.side[2:][~pad[2:]] != FORGET).all()
+    assert (batch.side[:, 0] == NEITHER).all(), "the first token belongs to no language"
+    example = plain(tokenizer, "The rain", RETAIN, 50)
+    assert not example.is_label[0]
+    assert all(example.is_label[1:])
+
+
+# The loop
+
+
+def test_a_small_vocabulary_is_taken_whole(loaded):
+    model, tokenizer = loaded
+    (batch,) = make_batches(training_rows(make_corpus(), DATA), DATA, tokenizer, "npo", 1, 2, 3, 30, 5, 0)
+    head = SampledHead(model, [batch], 0)
+    states = torch.randn(7, model.config.hidden_size)
+    full = model.get_output_embeddings()(states)
+    ids = torch.unique(batch.tokens)
+    assert torch.allclose(head.logits(states)[:, head.columns(ids)], full[:, ids], atol=1e-5)
+    weighted = (head.logits(states) + head.log_weight).logsumexp(-1)
+    assert torch.allclose(weighted, full.logsumexp(-1), atol=1e-4)
+
+
+def test_a_sampled_normaliser_is_right_on_average(loaded, monkeypatch):
+    monkeypatch.setattr("mmie.unlearn.SAMPLED", 64)
+    model, tokenizer = loaded
+    (batch,) = make_batches(training_rows(make_corpus(), DATA), DATA, tokenizer, "npo", 1, 2, 3, 12, 5, 0)
+    head = SampledHead(model, [batch], 0)
+    states = torch.randn(5, model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    total = torch.zeros(5)
+    for _ in range(400):
+        head.draw()
+        total += (head.logits(states) + head.log_weight).exp().sum(-1)
+    expected = model.get_output_embeddings()(states).exp().sum(-1)
+    assert head.log_weight.max() > 1, "columns do stand for several ids"
+    assert torch.allclose(total / 400, expected, rtol=0.1)
+
+
+def test_statistics_leave_first_tokens_and_padding_out(loaded):
+    model, tokenizer = loaded
+    (batch,) = make_batches(training_rows(make_corpus(), DATA), DATA, tokenizer, "npo", 1, 2, 3, 30, 5, 0)
+    found = layer_statistics(model, [batch], [1])[1]
+    with torch.no_grad():
+        hidden = model(input_ids=batch.tokens, attention_mask=batch.mask, output_hidden_states=True).hidden_states[2]
+    text = hidden[:, 1:][batch.mask[:, 1:].bool()]
+    assert torch.allclose(found.mean, text.mean(0), atol=1e-5)
+    assert torch.allclose(found.deviation, text.std(0), atol=1e-5)
+    assert found.max_norm == math.inf, "this model has no attention sink"
+
+
+@pytest.mark.parametrize("method", ["lora", "reft", "grun"])
+def test_training_lowers_the_forget_loss_and_leaves_the_model_as_it_came(loaded, given, method):
+    model, _ = loaded
+    tokens = torch.tensor([[2, 40, 50, 60, 70]])
+    before = logits(model, tokens)
+    modules, n_hooks = [name for name, _ in model.named_modules()], hooks(model)
+    layers = [1, 2]
+    trained = train(loaded, given, method, layers=layers, lr=0.02, **SMALL | {"steps": 15})
+    losses = [row["forget_loss"] for row in trained.history]
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    assert abs(trained.history[0]["retain_loss"]) < 1e-4, "at the first step the edit is the identity, and KL to base 0"
+    assert torch.equal(logits(model, tokens), before)
+    assert [name for name, _ in model.named_modules()] == modules
+    assert not any(p.requires_grad for p in model.parameters())
+    assert hooks(model) == n_hooks
+    (edit,) = trained.edits
+    assert edit.layers == tuple(layers)
+    with attached_edits(model, trained.edits):
+        assert not torch.allclose(logits(model, tokens), before, atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{"objective": "graddiff", "retain": "ce"}, {"objective": "npo"}])
+def test_the_other_objectives_make_the_forget_texts_less_likely(loaded, given, settings):
+    model, tokenizer = loaded
+    trained = train(loaded, given, "lora", layers=[1, 2], lr=0.02, **SMALL | {"steps": 12, **settings})
+    ids = torch.tensor([tokenizer(SENTENCES["hi"])["input_ids"]])
+    nll = lambda: float(torch.nn.functional.cross_entropy(logits(model, ids)[0, :-1], ids[0, 1:]))  # noqa: E731
+    before = nll()
+    with attached_edits(model, trained.edits):
+        assert nll() > before + 0.05
+
+
+@pytest.mark.parametrize("method", ["lora", "grun"])
+def test_a_seed_fixes_the_bytes(loaded, given, method, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        torch.manual_seed(hash(name) % 1000)  # the state of the global generator must not matter
+        trained = train(loaded, given, method, seed=seed, layers=[1, 2], **SMALL)
+        save_card(tmp_path / name / "arm.json", trained.edits, "x", 0)
+        tables.write(history_rows(trained.history, "x", 0), tmp_path / name / "training.parquet", tables.TRAINING)
+    files = [sorted(p for p in (tmp_path / name).rglob("*") if p.is_file()) for name in "abc"]
+    assert [p.read_bytes() for p in files[0]] == [p.read_bytes() for p in files[1]]
+    assert [p.read_bytes() for p in files[0]] != [p.read_bytes() for p in files[2]]
+
+
+def test_training_leaves_the_global_generator_alone(loaded, given):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    train(loaded, given, "reft", layers=[1], **SMALL | {"steps": 1})
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(loaded, given):
+    with pytest.raises(ValueError, match="lower `lr`"):
+        train(loaded, given, "lora", layers=[1, 2], **SMALL | {"lr": 1e30, "warmup": 0, "steps": 4})
+
+
+def test_history_fits_its_table_and_is_empty_without_training(loaded, given, tmp_path):
+    trained = train(loaded, given, "grun", layers=[1, 2], **SMALL)
+    tables.write(history_rows(trained.history, "grun", 0), tmp_path / "one.parquet", tables.TRAINING)
+    found = tables.read(tmp_path / "one.parquet", tables.TRAINING)
+    assert found["step"].tolist() == list(range(6))
+    assert found["gate_loss"].notna().all()
+    for method in ("base", "sae_gate"):
+        rows = history_rows(train(loaded, given, method).history, method, 0)
+        tables.write(rows, tmp_path / "none.parquet", tables.TRAINING)
+        assert tables.read(tmp_path / "none.parquet", tables.TRAINING).empty
+
+
+# Interventions and gates
+
+
+def seen(d_model=16, rank=3):
+    generator = torch.Generator().manual_seed(2)
+    return Statistics(torch.randn(d_model, generator=generator), torch.rand(d_model, generator=generator) + 0.5, 50.0)
+
+
+@pytest.mark.parametrize("kind", ["loreft", "grun"])
+def test_a_frozen_edit_is_the_trained_one_and_a_fresh_one_is_the_identity(kind):
+    from mmie.edits.hook import rewrite
+
+    torch.manual_seed(0)
+    edit = Loreft(3, seen()) if kind == "loreft" else Grun(3, seen(), 5)
+    h = torch.randn(2, 4, 16)
+    h[0, 0] *= 100
+    assert torch.equal(edit(h), h)
+    with torch.no_grad():
+        edit.learned_source.weight.normal_()
+        edit.learned_source.bias.normal_()
+    parts = {name.split(".")[1]: value for name, value in frozen({0: edit}).items()}
+    with torch.no_grad():
+        assert torch.allclose(rewrite(parts)(h), edit(h), atol=1e-4)
+        assert torch.equal(edit(h)[0, 0], h[0, 0]), "an attention sink passes"
+    assert not torch.allclose(edit(h)[0, 1], h[0, 1])
+
+
+def test_loreft_is_pyrefts_formula():
+    torch.manual_seed(0)
+    edit = Loreft(3, seen())
+    with torch.no_grad():
+        edit.learned_source.weight.normal_()
+        edit.learned_source.bias.normal_()
+        parts = edit.tensors()
+        h = torch.randn(5, 16)
+        expected = h + (h @ parts["W"].T + parts["b"] - h @ parts["R"].T) @ parts["R"]
+        assert torch.allclose(edit(h), expected, atol=1e-4)
+    assert torch.allclose(parts["R"] @ parts["R"].T, torch.eye(3), atol=1e-5)
+
+
+def test_losing_orthonormality_is_noticed():
+    edit = Loreft(3, seen())
+    torch.nn.utils.parametrize.remove_parametrizations(edit.rotate_layer, "weight")
+    with torch.no_grad():
+        edit.rotate_layer.weight.mul_(0.9)
+    with pytest.raises(ValueError, match="orthonormal"):
+        edit.tensors()
+
+
+def test_a_warmed_gate_opens_on_the_forget_language_and_stays_closed_on_the_others(loaded, given):
+    from mmie.gates import labelled, warm
+
+    torch.manual_seed(0)
+    states, labels = labelled(2, given)
+    edit = Grun(3, Statistics(states.float().mean(0), states.float().std(0), math.inf), 16)
+    warm(edit, 2, given, 150, 128, 5e-3, 0)
+    with torch.no_grad():
+        open_ = torch.sigmoid(edit.gate((states.float() - edit.mean) / edit.deviation))[:, 0]
+    assert open_[labels > 0].mean() > 0.8
+    assert open_[labels == 0].mean() < 0.2
+    with pytest.raises(ValueError, match=r"layer 3 is not cached \(cached: 1, 2\)"):
+        labelled(3, given)
+
+
+def test_gates_read_train_activations_only(loaded, given):
+    from mmie.gates import labelled
+
+    model, tokenizer = loaded
+    rows = training_rows(given.corpus, DATA)
+    states, labels = labelled(1, given)
+    lengths = {text: len(tokenizer(text)["input_ids"]) - 1 for text in rows["text"]}
+    assert len(states) == sum(lengths.values())
+    assert int(labels.sum()) == sum(lengths[t] for t in rows.loc[rows["language"].isin(["hi", "hi_latn"]), "text"])
+
+
+def test_intervening_leaves_no_hook(loaded):
+    model, _ = loaded
+    edit = Loreft(2, Statistics(torch.zeros(64), torch.ones(64), math.inf))
+    before = hooks(model)
+    with intervening(model, {1: edit}):
+        assert hooks(model) == before + 1
+    assert hooks(model) == before
+
+
+# Autoencoder arms
+
+
+def test_sae_gate_takes_the_selected_latents_away(loaded, given):
+    from mmie.sparse_code import encoder_of
+
+    model, tokenizer = loaded
+    (edit,) = train(loaded, given, "sae_gate", scale=1.0).edits
+    assert edit.facts == {"scale": 1.0, "latents": {"2": [0, 1, 2, 3]}}
+    code = encoder_of(given.saes[0], given.saes[0].parent / "cfg.json")
+    ids = torch.tensor([tokenizer(SENTENCES["hi"])["input_ids"]])
+    states = {}
+    for name, edits in (("base", []), ("edited", [edit])):
+        with attached_edits(model, edits), torch.no_grad():
+            # Not output_hidden_states: transformers records a layer's output before hooks have changed it.
+            keep = lambda *call, name=name: states.__setitem__(name, call[2])  # noqa: E731
+            handle = model.get_decoder().layers[2].register_forward_hook(keep)
+            model(input_ids=ids)
+            handle.remove()
+    states = {name: value[0] for name, value in states.items()}
+    z = code.encode(states["base"])[:, :4]
+    assert (z > 0).any()
+    assert torch.allclose(states["edited"], states["base"] - z @ code.W_dec[:4], atol=1e-4)
+
+
+def test_random_gate_draws_as_many_alive_latents_that_are_not_selected(loaded, given):
+    drawn = [train(loaded, given, "random_gate", seed=seed).edits[0].facts["latents"]["2"] for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    for latents in drawn:
+        assert len(set(latents)) == 4
+        assert not set(latents) & {0, 1, 2, 3}
+        assert all(i % 8 != 7 for i in latents), "7, 15 … are dead"
+
+
+def test_no_selected_latent_is_an_error_that_says_what_to_do(loaded, given):
+    with pytest.raises(ValueError, match=r"contrast selector took no latent.*sae.steps"):
+        train(loaded, given, "sae_gate", selector="contrast")

@@ -1,0 +1,29 @@
+"""
+Score every latent of a site's autoencoder, and select those of the forget language.
+
+Writes one row per latent: its scores, whether each selector takes it, and why the configured one did or did not.
+"""
+
+from mmie import cache, stage, tables
+from mmie.features import Languages, measure
+from mmie.features import features as table
+from mmie.sparse_code import encoder_of
+
+
+def main(
+    activations: list[str], index: str, corpus: str, ranking: str, weights: str, cfg: str, features: str,
+    site: int, settings: dict, code: str = "",
+) -> None:  # fmt: skip
+    rows = tables.read(index, tables.TOKENS)
+    tokens = cache.described(rows, tables.read(corpus, tables.CORPUS))
+    layer = cache.layer_of(tables.read(ranking, tables.LAYERS), site)
+    states = cache.reading(activations, rows)[layer]
+    languages = Languages.of(tokens)
+    sae = encoder_of(weights, cfg)
+    train, tune = (measure(sae, states, tokens, languages, split) for split in ("train", "tune"))
+    found = table(train, tune, languages, settings["selector"], settings["count"], settings["seed"])
+    tables.write(found.assign(site=site, layer=layer), features, tables.FEATURES, code=code)
+
+
+if __name__ == "__main__":
+    stage.run(main, globals().get("snakemake"))

@@ -1,0 +1,36 @@
+"""
+Train the sparse autoencoder of one site, and measure it on the tune split.
+
+Writes a SAELens folder (cfg.json, sae_weights.safetensors), one row per ten steps, and its quality per language.
+"""
+
+from mmie import cache, files, sae, stage, tables
+from mmie.activations import trainable
+from mmie.model import choose_device, choose_dtype, load
+from mmie.sae_quality import behaviour, reconstruction
+
+
+def main(
+    activations: list[str], index: str, corpus: str, ranking: str, model: str,
+    weights: str, cfg: str, training: str, quality: str,
+    site: int, settings: dict, runtime: dict, code: str = "",
+) -> None:  # fmt: skip
+    rows, texts = tables.read(index, tables.TOKENS), tables.read(corpus, tables.CORPUS)
+    tokens = cache.described(rows, texts)
+    layer = cache.layer_of(tables.read(ranking, tables.LAYERS), site)
+    states = cache.reading(activations, rows)[layer]
+    train, device = sae.rows_of_split(tokens, "train"), choose_device(runtime["device"])
+    about = sae.metadata(files.read_json(model)["name"], layer)
+    dtype = choose_dtype(runtime["dtype"], device)
+    trained, described, steps = sae.train(states, train, sae.Settings.of(settings), about, device, dtype)
+    held_out = trainable(texts)[lambda part: part["split"] == "tune"]
+    found = reconstruction(trained, states, tokens[tokens["split"] == "tune"]).merge(
+        behaviour(*load(model, runtime), trained, layer, held_out), on="language", validate="1:1"
+    )
+    tables.write(steps.assign(site=site, layer=layer), training, tables.SAE_TRAINING, code=code)
+    tables.write(found.assign(site=site, layer=layer), quality, tables.SAE_QUALITY, code=code)
+    sae.save(trained, described, weights, cfg, code=code)
+
+
+if __name__ == "__main__":
+    stage.run(main, globals().get("snakemake"))
