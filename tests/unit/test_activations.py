@@ -109,7 +109,12 @@ def test_batches_stay_within_their_budget():
 
 def test_index_of_counts_positions_from_the_second_token():
     rows = index_of(pd.DataFrame({"doc_id": ["a", "b"]}), [[2, 7, 8], [2, 9]])
-    assert rows.to_dict("list") == {"row": [0, 1, 2], "doc_id": ["a", "a", "b"], "position": [1, 2, 1], "token": [7, 8, 9]}
+    assert rows.to_dict("list") == {
+        "row": [0, 1, 2],
+        "doc_id": ["a", "a", "b"],
+        "position": [1, 2, 1],
+        "token": [7, 8, 9],
+    }
 
 
 def test_totals_sum_the_rows_of_each_code():

@@ -76,7 +76,10 @@ def test_the_random_control_is_alive_disjoint_seeded_and_as_large():
     drawn = table[table["random_selected"]]
     assert len(drawn) == table["per_script_selected"].sum() == 2
     assert drawn["alive"].all() and not drawn["per_script_selected"].any()
-    draws = [tuple(np.flatnonzero(features(means(), means(), LANGUAGES, "per_script", 2, seed)["random_selected"])) for seed in range(9)]
+    draws = [
+        tuple(np.flatnonzero(features(means(), means(), LANGUAGES, "per_script", 2, seed)["random_selected"]))
+        for seed in range(9)
+    ]
     assert draws[0] == tuple(np.flatnonzero(table["random_selected"])) and len(set(draws)) > 1
 
 
@@ -99,7 +102,9 @@ def test_too_few_latents_for_the_control_are_named():
 
 
 def test_languages_come_from_the_roles_in_the_cache():
-    tokens = pd.DataFrame([(n, r) for n, r in ROLES.items() if r not in ("unseen", "mixed")], columns=["language", "role"])
+    tokens = pd.DataFrame(
+        [(n, r) for n, r in ROLES.items() if r not in ("unseen", "mixed")], columns=["language", "role"]
+    )
     found = Languages.of(tokens)
     assert found.forget == ("hi", "hi_latn") and found.others == ("bn", "en", "pa", "ur")
     assert found.controls == ("en_deva", "hi_shuffled", "latin_shuffled")
@@ -137,11 +142,18 @@ def test_the_stage_selects_the_latents_that_were_put_in(tiny_model, tmp_path):
     rows = [{name: 0.0 for name in tables.LAYERS.names} | {"layer": n, "rank": r} for r, n in enumerate(LAYERS, 1)]
     tables.write(pd.DataFrame(rows), tmp_path / "layers.parquet", tables.LAYERS)
     # One latent per token id: fires on the tokens that are most like the token's mean state.
-    ids = [tokens.loc[tokens["language"] == name, "token"].mode()[0] for name in ("hi", "hi_latn", "en", "ur", "pa", "bn")]
+    ids = [
+        tokens.loc[tokens["language"] == name, "token"].mode()[0] for name in ("hi", "hi_latn", "en", "ur", "pa", "bn")
+    ]
     centres = torch.stack([states[torch.tensor((index["token"] == i).to_numpy())].float().mean(0) for i in ids])
     directions = torch.nn.functional.normalize(centres - centres.mean(0), dim=-1)
     code = SparseCode(directions.T, torch.zeros(6), directions, centres.mean(0), torch.full((6,), 0.1))
-    cfg = {"architecture": "jumprelu", "normalize_activations": "none", "reshape_activations": "none", "apply_b_dec_to_input": True}
+    cfg = {
+        "architecture": "jumprelu",
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "apply_b_dec_to_input": True,
+    }
     sae.save(code, cfg, tmp_path / "w.safetensors", tmp_path / "cfg.json")
     main(
         activations=made["layers"], index=made["index"], corpus=made["corpus"], ranking=str(tmp_path / "layers.parquet"),

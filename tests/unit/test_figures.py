@@ -154,9 +154,8 @@ def ink(text):
 
 
 def test_devanagari_is_shaped():
-    one, other = ink("कि"), ink("खि")
-    assert np.array_equal(one[:, :12], other[:, :12]), "the vowel sign is drawn before its consonant"
-    assert not np.array_equal(ink("क")[:, :12], ink("ख")[:, :12])
+    stems = {text: ink(text)[:, :12].sum(axis=0).max() for text in ("कि", "की")}
+    assert stems["कि"] > 2 * stems["की"], "the short i is drawn before its consonant, the long one after it"
     assert ink("क्ष").shape[1] < 0.8 * ink("कष").shape[1], "consonants join"
 
 

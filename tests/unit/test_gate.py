@@ -116,6 +116,18 @@ def test_redistribution_below_the_edit_is_not_the_arms():
     assert {part.partition(":")[0] for part in rows[rows["gate"] == "G4"]["part"]} == {"layer12", "layer15", "layer17"}
 
 
+def test_a_probe_that_leaves_no_room_says_so(small):
+    """Where base decodes perfectly, AUC and nats cannot rise by the margin: the pass is marked as empty."""
+    metrics = small[0].copy()
+    probes = metrics["metric"] == "probe_score"
+    sign = np.where(metrics["unit_id"].str.endswith(":hi") | metrics["unit_id"].str.endswith(":hi_latn"), 1, -1)
+    metrics.loc[probes, "value"] = 6.0 * sign[probes]
+    metrics.loc[metrics["metric"] == "probe_nats", "value"] = np.log(2) - np.logaddexp(0, -6.0)
+    rows, decision = make_decision(metrics)
+    assert rows[rows["gate"] == "G4"]["note"].str.contains("no edit could fail").all()
+    assert any("no edit could fail" in reason for reason in decision["arms"]["perfect"]["reasons"])
+
+
 def test_a_weak_assay_certifies_nothing():
     """If base itself hardly speaks Hindi, its absence in an arm shows nothing; damage elsewhere still does."""
     weak = replace(BASE, native=0.4)
@@ -131,7 +143,9 @@ def test_a_weak_assay_certifies_nothing():
 def test_missing_data_never_passes(small):
     metrics = small[0]
     for family, name in (("mixed", "G3"), ("probe", "G4"), ("forget_roman", "G1"), ("unseen_mr", "G5")):
-        rows, decision = make_decision(metrics[(metrics["family"] != family) & (metrics["arm"].isin(["base", "perfect"]))])
+        rows, decision = make_decision(
+            metrics[(metrics["family"] != family) & (metrics["arm"].isin(["base", "perfect"]))]
+        )
         assert "missing" in set(rows[rows["gate"] == name]["outcome"])
         assert not decision["arms"]["perfect"]["gates"][name]["passes"]
         assert decision["arms"]["perfect"]["verdict_g1_g5"] != "PROCEED (G1-G5 only)"
@@ -161,7 +175,12 @@ def test_row_order_changes_nothing(small):
 def test_several_seeds_count_by_the_worst():
     arms = {"arm": PERFECT}
     metrics = make_metrics(arms, n=200, seeds=(0, 1, 2))
-    bad = (metrics["arm"] == "arm") & (metrics["seed"] == 1) & (metrics["metric"] == "les") & (metrics["family"] == "forget_roman")
+    bad = (
+        (metrics["arm"] == "arm")
+        & (metrics["seed"] == 1)
+        & (metrics["metric"] == "les")
+        & (metrics["family"] == "forget_roman")
+    )
     metrics.loc[bad, "value"] = 1.0
     rows, decision = make_decision(metrics)
     found = decision["arms"]["arm"]
@@ -185,7 +204,10 @@ def test_p_of_an_arm_is_the_largest_and_is_adjusted_over_arms(large):
 
 def test_a_margin_changes_the_verdict_and_the_hash(large):
     metrics, _, decision = large
-    strict = {**SETTINGS, "gate": {**SETTINGS["gate"], "margins": {**SETTINGS["gate"]["margins"], "unseen_perplexity": 1.05}}}
+    strict = {
+        **SETTINGS,
+        "gate": {**SETTINGS["gate"], "margins": {**SETTINGS["gate"]["margins"], "unseen_perplexity": 1.05}},
+    }
     _, other = make_decision(metrics, strict)
     assert other["arms"]["perfect"]["verdict"] == "STOP"
     assert other["config_hash"] == config_hash(strict) != decision["config_hash"]
@@ -243,7 +265,12 @@ def test_the_stage_writes_the_same_bytes_from_rows_in_any_order(small, tmp_path)
     metrics = small[0][small[0]["arm"].isin(["base", "perfect"])]
     for name, table in (("a", metrics), ("b", metrics.sample(frac=1, random_state=5))):
         tables.write(table, tmp_path / f"{name}.parquet", tables.METRICS)
-        main(str(tmp_path / f"{name}.parquet"), str(tmp_path / f"{name}_tests.parquet"), str(tmp_path / f"{name}.json"), SETTINGS)
+        main(
+            str(tmp_path / f"{name}.parquet"),
+            str(tmp_path / f"{name}_tests.parquet"),
+            str(tmp_path / f"{name}.json"),
+            SETTINGS,
+        )
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert (tmp_path / "a_tests.parquet").read_bytes() == (tmp_path / "b_tests.parquet").read_bytes()
     rows = tables.read(tmp_path / "a_tests.parquet", tables.TESTS)
@@ -262,12 +289,13 @@ def test_a_model_that_explodes_is_stopped_and_not_a_crash(small):
 def test_the_gate_loads_no_torch():
     code = "import sys, mmie.gate, mmie.verdict, mmie.metrics, mmie.probes; sys.exit('torch' in sys.modules)"
     scripts = str(Path(gate.__file__).parents[1])
-    assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": scripts}, check=False).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": scripts}, check=False).returncode
+        == 0
+    )
 
 
 def test_no_arms_no_verdict():
     metrics = make_metrics({}, n=20)
     _, decision = make_decision(metrics)
     assert decision["arms"] == {} and not decision["complete"]
-
-

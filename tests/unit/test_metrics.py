@@ -36,7 +36,9 @@ def measured(arms=("base", "lora"), samples=1):
                 )  # fmt: skip
         for i, doc in enumerate(corpus):
             kl = 0.1 if i == 0 else None
-            likelihood.append({**run, "doc_id": doc["doc_id"], "nll_sum": 30.0, "n_tokens": 10, "n_bytes": 40, "kl_to_base": kl})
+            likelihood.append(
+                {**run, "doc_id": doc["doc_id"], "nll_sum": 30.0, "n_tokens": 10, "n_bytes": 40, "kl_to_base": kl}
+            )
         for group in GROUPS:
             for side, label in (("hi", 1), ("ur", 0)):
                 probes.append(
@@ -45,7 +47,10 @@ def measured(arms=("base", "lora"), samples=1):
                         "label": label, "score": 0.5, "nats": 0.1, "auc": 0.5,
                     }
                 )  # fmt: skip
-    cards = [{"arm": a, "seed": 0, "variant": "plain", "edits": [{"kind": "lora", "layers": [9, 6]}] if a != "base" else []} for a in arms]
+    cards = [
+        {"arm": a, "seed": 0, "variant": "plain", "edits": [{"kind": "lora", "layers": [9, 6]}] if a != "base" else []}
+        for a in arms
+    ]
     frames = {"prompts": prompts, "corpus": corpus, "lid": lid, "likelihood": likelihood, "probes": probes}
     return {**{name: pd.DataFrame(rows) for name, rows in frames.items()}, "cards": cards}
 
@@ -57,7 +62,12 @@ def test_every_measurement_is_there_once():
     texts = {"nll": 6, "n_tokens": 6, "n_bytes": 6, "kl": 1}
     assert counts == {**prompts, **texts, "probe_score": 6, "probe_nats": 6, "first_edited_layer": 1}
     tables_row = table[(table["metric"] == "nll") & (table["unit_id"] == "g1:en")].iloc[0]
-    assert (tables_row["family"], tables_row["language"], tables_row["group_id"], tables_row["value"]) == ("texts", "en", "g1", 30.0)
+    assert (tables_row["family"], tables_row["language"], tables_row["group_id"], tables_row["value"]) == (
+        "texts",
+        "en",
+        "g1",
+        30.0,
+    )
     card = table[table["family"] == "card"]
     assert list(card["arm"]) == ["lora"] and list(card["value"]) == [6.0]
 
@@ -121,7 +131,13 @@ def test_cards_are_checked(tmp_path):
 
 def test_the_stage_reads_files_and_writes_one(tmp_path):
     inputs = measured()
-    schemas = {"prompts": tables.PROMPTS, "corpus": tables.CORPUS, "lid": tables.LID, "likelihood": tables.LIKELIHOOD, "probes": tables.PROBES}
+    schemas = {
+        "prompts": tables.PROMPTS,
+        "corpus": tables.CORPUS,
+        "lid": tables.LID,
+        "likelihood": tables.LIKELIHOOD,
+        "probes": tables.PROBES,
+    }
     for name, schema in schemas.items():
         for arm in ("base", "lora"):
             rows = inputs[name] if "arm" not in inputs[name] else inputs[name][inputs[name]["arm"] == arm]

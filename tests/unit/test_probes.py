@@ -55,7 +55,9 @@ def test_order_of_texts_does_not_matter():
     corpus, ids, states = world(gap=0.2)
     order = np.random.default_rng(1).permutation(len(ids))
     one = probe_texts({6: states}, ids, corpus, "test", DATA)
-    other = probe_texts({6: states[order]}, [ids[i] for i in order], corpus.sample(frac=1, random_state=0), "test", DATA)
+    other = probe_texts(
+        {6: states[order]}, [ids[i] for i in order], corpus.sample(frac=1, random_state=0), "test", DATA
+    )
     pd.testing.assert_frame_equal(one, other)
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from jinja2 import UndefinedError
 from metrics_tables import COLLAPSED, PERFECT
-from mmie import fonts, labels, latex, page, report, report_tables, samples, tables
+from mmie import fonts, labels, latex, page, prose, report_tables, samples, tables
 from mmie.labels import families
 from results_folder import DATA, EVIL, report_settings, write_results
 
@@ -109,7 +109,7 @@ def test_reads_without_sites_mixed_prompts_and_romanised_text(tmp_path, inputs):
 
 def test_a_local_models_folder_is_not_given_away():
     model = {"source": "local", "name": "/some/where/my-model", "revision": None}
-    assert report._model(model) == "my-model"
+    assert prose.model_name(model) == "my-model"
 
 
 def test_a_missing_input_names_the_file_and_the_remedy(inputs, tmp_path):

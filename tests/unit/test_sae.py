@@ -103,7 +103,11 @@ def test_batches_are_epochs_over_the_rows_given():
 
 @pytest.mark.parametrize(
     ("change", "key"),
-    [({"matryoshka_widths": [16, 32]}, "matryoshka_widths"), ({"matryoshka_widths": [64, 16]}, "rise"), ({"k": 16}, "sae.k")],
+    [
+        ({"matryoshka_widths": [16, 32]}, "matryoshka_widths"),
+        ({"matryoshka_widths": [64, 16]}, "rise"),
+        ({"k": 16}, "sae.k"),
+    ],
 )
 def test_contradictory_settings_are_named(change, key):
     with pytest.raises(ValueError, match=key):
@@ -195,7 +199,12 @@ def test_the_stage_writes_a_folder_and_its_tables(tiny_model, tmp_path):
     ranking, site = tmp_path / "layers.parquet", tmp_path / "site2"
     rows = [{name: 0.0 for name in tables.LAYERS.names} | {"layer": n, "rank": r} for r, n in enumerate(LAYERS, 1)]
     tables.write(pd.DataFrame(rows), ranking, tables.LAYERS)
-    paths = {"weights": "sae_weights.safetensors", "cfg": "cfg.json", "training": "training.parquet", "quality": "quality.parquet"}
+    paths = {
+        "weights": "sae_weights.safetensors",
+        "cfg": "cfg.json",
+        "training": "training.parquet",
+        "quality": "quality.parquet",
+    }
     main(
         activations=made["layers"], index=made["index"], corpus=made["corpus"], ranking=str(ranking), model=made["model"],
         **{name: str(site / file) for name, file in paths.items()}, site=2,

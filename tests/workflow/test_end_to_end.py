@@ -1,10 +1,14 @@
 """The whole workflow on a tiny model: every artifact is there, fits its schema, and is what others can load."""
 
 import json
+import re
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from mmie import tables
+
+ROOT = Path(__file__).parents[2]
 
 ARMS = ["base", "grun", "lora", "random_gate", "reft", "sae_gate"]
 
@@ -94,3 +98,18 @@ def test_the_report_stands_alone(results):
 def test_metadata_says_what_code_made_it(results):
     made = json.loads(pq.read_schema(results / "metrics.parquet").metadata[b"mmie"])
     assert len(made["code"]) == 12
+
+
+def test_the_arm_of_the_readme_is_an_arm(finished):
+    """The file that the README shows whole makes a new arm, and only its jobs run."""
+    code = re.search(r"```python\n(\"\"\"Replace the component.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    (finished.folder / "workflow_scripts/mmie/arms/means.py").write_text(code[1])
+    (finished.folder / "tests/extra.yaml").write_text("arms: {means: {layer: 1}}\n")
+    target = "results/generations/means/seed0/plain.parquet"
+    assert finished.planned(target) == {"unlearn": 1, "generate": 1}
+    finished.snakemake(target)
+    means, base = (
+        tables.read(finished.folder / f"results/generations/{arm}/seed0/plain.parquet", tables.GENERATIONS)
+        for arm in ("means", "base")
+    )
+    assert list(means.prompt_id) == list(base.prompt_id) and list(means.text) != list(base.text)

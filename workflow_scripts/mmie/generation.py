@@ -141,4 +141,4 @@ def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> s
 
 def _answer(tokenizer: PreTrainedTokenizerBase, tokens: list[int], end: set[int]) -> Generation:
     finish = "eos" if tokens and tokens[-1] in end else "length"
-    return Generation(tokenizer.decode(tokens, skip_special_tokens=True), len(tokens), finish)
+    return Generation(str(tokenizer.decode(tokens, skip_special_tokens=True)), len(tokens), finish)

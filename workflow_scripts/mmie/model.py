@@ -74,7 +74,7 @@ def load(manifest: str | Path, runtime: Runtime) -> tuple[PreTrainedModel, PreTr
     quantisation = _quantisation(runtime["quantisation"], dtype)
     if quantisation is not None:
         options |= {"quantization_config": quantisation, "device_map": {"": device}}
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, local_files_only=True, trust_remote_code=runtime["trust_remote_code"], **options
     )
     if quantisation is None:

@@ -66,9 +66,9 @@ def create(path: str | Path, name: str, shape: tuple[int, int], dtype: torch.dty
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + size)
-    storage = torch.UntypedStorage.from_file(str(path), shared=True, nbytes=8 + len(header) + size)
-    flat = torch.tensor([], dtype=dtype).set_(storage, (8 + len(header)) // width, (shape[0] * shape[1],))
-    return flat.view(shape)
+    start = (8 + len(header)) // width  # whole: the header is padded to a multiple of 8
+    mapped = torch.from_file(str(path), shared=True, size=start + shape[0] * shape[1], dtype=dtype)
+    return mapped[start:].view(shape)
 
 
 def sha256(path: str | Path) -> str:

@@ -108,7 +108,7 @@ def _gate(gate: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     name = max(sorted(parts), key=lambda part: _badness(parts[part]))
     ps = [part["p"] for part in parts.values() if part["p"] is not None]
     needed = [part["needed"] for part in parts.values() if part["needed"] is not None]
-    shown = {key: value for key, value in parts[name].items() if key not in ("null", "note", "alternative")}
+    shown = {key: value for key, value in parts[name].items() if key not in ("null", "alternative")}
     return {
         **shown,
         "title": GATES[gate],
@@ -192,12 +192,13 @@ def _reason(gate: dict[str, Any], name: str, settings: dict[str, Any]) -> str:
         return f"{name} ({GATES[name].lower()}) was not tested: {gate['reason']}"
     text = f"{name} ({GATES[name].lower()}): {_measured(gate, name, settings)}"
     detail = f"95 % interval {interval(*gate['ci'])}, margin {margin(gate['margin'])}, {p_text(_part(gate)['p'])}"
+    note = f"; {gate['note']}" if gate["note"] else ""
     if not gate["reason"]:
-        return f"{text} ({detail})"
+        return f"{text} ({detail}){note}"
     others = sum(part["outcome"] == gate["outcome"] for part in gate["parts"].values()) - 1
     more = f" ({others + 1} of its {len(gate['parts'])} parts)" if others else ""
     verb = "fails" if gate["outcome"] == "fail" else "cannot be certified"
-    return f"{text} ({detail}); {verb}: {gate['reason']}{more}"
+    return f"{text} ({detail}); {verb}: {gate['reason']}{more}{note}"
 
 
 def _part(gate: dict[str, Any]) -> dict[str, Any]:
