@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+
 from metrics_tables import SETTINGS, Model, make_decision, make_metrics
 from mmie import tables
 from mmie.labels import families

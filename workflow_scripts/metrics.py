@@ -5,6 +5,7 @@ Writes one row per run, metric and unit: everything that the gate reads.
 """
 
 import pandas as pd
+
 from mmie import stage, tables
 from mmie.metrics import gather, read_card
 

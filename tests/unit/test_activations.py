@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+
 from mmie import cache, tables, tensors
 from mmie.activations import fill, index_of, tokenised, trainable
 from mmie.batches import by_length

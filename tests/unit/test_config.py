@@ -5,6 +5,7 @@ import json
 
 import pytest
 import yaml
+
 from mmie.config import PROJECT, SCHEMA, canonical, check_config
 
 DEFAULT = yaml.safe_load((PROJECT / "config.yaml").read_text())

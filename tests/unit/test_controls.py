@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 import regex
+
 from mmie.controls import control_languages, control_texts, shuffle_letters
 from mmie.pronunciation import in_devanagari
 from mmie.scripts import letter_counts

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pandas as pd
 import pytest
+
 from mmie.data import corpus_rows, read_groups, roles, split_groups
 
 DATA = {

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-import tiny
 import torch
 
+import tiny
 from mmie.edits import Edit, attached, attached_edits, read_card, save_card
 from mmie.edits import hook as hook_kind
 from mmie.edits import sae_gate as sae_kind

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from mmie import tables
 from mmie.features import Languages, Means, by_script, contrast, features, measure, scores, select, why
 from mmie.sparse_code import SparseCode

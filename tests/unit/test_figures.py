@@ -5,16 +5,17 @@ import sys
 import warnings
 from pathlib import Path
 
-import figures as script
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from statsmodels.stats.proportion import proportion_confint
+
+import figures as script
 from metrics_tables import COLLAPSED, IDENTICAL, PERFECT
 from mmie import drawing, figures, palette, summary, tables
 from results_folder import DATA, figure_settings, write_results
-from statsmodels.stats.proportion import proportion_confint
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["tradeoff", "les", "perplexity", "layer_scores", "training_curves", "languages"]

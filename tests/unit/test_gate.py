@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from gate import main
 from metrics_tables import BASE, COLLAPSED, IDENTICAL, PERFECT, SETTINGS, make_decision, make_metrics
 from mmie import gate, tables

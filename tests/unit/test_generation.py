@@ -1,8 +1,9 @@
 """The decode loop gives what a cache-free reference gives, whatever the batch; sampling depends on seed and prompt."""
 
 import pytest
-import tiny
 import torch
+
+import tiny
 from mmie.generation import Sampling, encode, generate
 from mmie.model import decoder_layers, load
 

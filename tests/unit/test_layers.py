@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from mmie import tables
 from mmie.layers import Roles, across_scripts, auc, combined, debiased_cka, evaluate, parallel, procrustes, ranking
 from small_cache import DATA, LAYERS, write_cache

@@ -1,4 +1,5 @@
 import pytest
+
 from mmie import lid_words
 from mmie.lid import Detector, normalise, words_of
 

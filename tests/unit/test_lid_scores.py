@@ -1,5 +1,6 @@
 import pandas as pd
 import pytest
+
 from mmie import tables
 from mmie.lid import Detector
 from mmie.lid_scores import lid_rows, prefix_es, repetitive, scores, target_share

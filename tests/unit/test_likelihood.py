@@ -2,8 +2,9 @@
 
 import pandas as pd
 import pytest
-import tiny
 import torch
+
+import tiny
 from mmie import likelihood
 from mmie.generation import encode
 from mmie.model import decoder_layers, load
@@ -63,7 +64,11 @@ def test_kl_is_zero_for_the_same_model_and_right_for_another(loaded):
 
 
 def test_texts_are_those_of_the_split_and_controls_are_not_scored():
-    data = {"forget": {"native": "hi", "roman": "hi_latn"}, "scripts": {"hi": "Deva", "hi_latn": "Latn"}, "retain": "en"}
+    data = {
+        "forget": {"native": "hi", "roman": "hi_latn"},
+        "scripts": {"hi": "Deva", "hi_latn": "Latn"},
+        "retain": "en",
+    }
     languages = {
         "en": "retain", "ur": "neighbour", "hi": "forget", "mr": "unseen", "hi_mixed": "mixed",
         "hi_shuffled": "control", "en_deva": "control",

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+
 from metrics import main
 from mmie import tables
 from mmie.metrics import gather, read_card

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
+
+import tiny
 from mmie import model
 
 

@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
 from metrics_tables import SETTINGS
 from mmie import tables
 from mmie.probes import contrasts, folds, held_out_scores, nats, probe_texts, read_states
 from probe import main
-from safetensors.numpy import save_file
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
 DATA = SETTINGS["data"]
 LANGUAGES = ("hi", "hi_shuffled", "hi_latn", "latin_shuffled", "ur", "en")

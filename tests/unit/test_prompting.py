@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from mmie.prompting import PromptTokenizer, check_length, cut, families, prompt_rows, read_tokenizer
 
 ROOT = Path(__file__).parents[2]

@@ -1,6 +1,7 @@
 """The code digest changes when the meaning of the code does, and only then."""
 
 import pytest
+
 from mmie import provenance
 
 

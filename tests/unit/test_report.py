@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from jinja2 import UndefinedError
+
+import report as script
 from metrics_tables import COLLAPSED, PERFECT
 from mmie import fonts, labels, latex, page, prose, report_tables, samples, tables
 from mmie.labels import families
 from results_folder import DATA, EVIL, report_settings, write_results
-
-import report as script
 
 ARMS = ["base", "lora", "broken"]
 FIGURES = ("tradeoff", "les", "perplexity", "layer_scores", "training_curves", "languages")

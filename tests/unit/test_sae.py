@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+
 from mmie import sae, tables
 from mmie.model import load
 from mmie.sae_quality import behaviour, reconstruction

@@ -1,4 +1,5 @@
 import pytest
+
 from mmie.scripts import dominant, letter_counts, letters_of, share_in
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmie import intervals, power
-from mmie.statistics import adjust, auc_test, mean_test, paired_table, ratio_test, rise_score, rise_table, rise_test
 from scipy.special import gammaln, xlogy
 from scipy.stats import binom, norm
+
+from mmie import intervals, power
+from mmie.statistics import adjust, auc_test, mean_test, paired_table, ratio_test, rise_score, rise_table, rise_test
 
 FAST = settings(max_examples=60, deadline=None)
 TABLES = st.lists(st.integers(0, 40), min_size=4, max_size=4).filter(lambda cells: sum(cells) > 1)

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
 from mmie import tables
 
 ROW = {"row": 0, "doc_id": "a:en", "position": 1, "token": 7}

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
 import torch
 
+import tiny
 from mmie import tables, tensors
 from mmie.arms import load_arm, make_params
 from mmie.edits import attached_edits, save_card
@@ -22,7 +22,15 @@ DATA = {
     "retain": "en",
     "neighbours": ["ur", "bn"],
     "unseen": ["mr"],
-    "scripts": {"en": "Latn", "hi": "Deva", "hi_latn": "Latn", "ur": "Arab", "bn": "Beng", "mr": "Deva", "hi_mixed": "Zyyy"},
+    "scripts": {
+        "en": "Latn",
+        "hi": "Deva",
+        "hi_latn": "Latn",
+        "ur": "Arab",
+        "bn": "Beng",
+        "mr": "Deva",
+        "hi_mixed": "Zyyy",
+    },
 }
 ROLES = {"hi": "forget", "hi_latn": "forget", "en": "retain", "ur": "neighbour", "bn": "neighbour", "mr": "unseen"} | {
     "hi_shuffled": "control"
@@ -365,7 +373,7 @@ def test_a_warmed_gate_opens_on_the_forget_language_and_stays_closed_on_the_othe
 def test_gates_read_train_activations_only(loaded, given):
     from mmie.gates import labelled
 
-    model, tokenizer = loaded
+    _, tokenizer = loaded
     rows = training_rows(given.corpus, DATA)
     states, labels = labelled(1, given)
     lengths = {text: len(tokenizer(text)["input_ids"]) - 1 for text in rows["text"]}

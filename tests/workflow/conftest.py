@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from tiny import make_tiny_model
 
 ROOT = Path(__file__).parents[2]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+
 from mmie import tables
 
 ROOT = Path(__file__).parents[2]

@@ -26,7 +26,10 @@ class Batch:
     labels: torch.Tensor
     """``[sequence, token]``: the token itself where it is to be predicted, −100 elsewhere."""
     side: torch.Tensor
-    """``[sequence, token]``: 1 on text in the forget language, 0 on text to keep, −1 elsewhere (padding, first token, redirected text)."""
+    """
+    ``[sequence, token]``: 1 on text in the forget language, 0 on text to keep, −1 elsewhere (padding, first
+    token, redirected text).
+    """
     n_forget: int
 
 
@@ -46,9 +49,11 @@ def forgotten(data: dict[str, Any]) -> list[str]:
 
 def kept(data: dict[str, Any], control: bool = True) -> list[str]:
     """
-    The languages to keep: the retain language, the neighbours and, as a ``control``, shuffled text in the forget language's script.
+    The languages to keep: the retain language, the neighbours and, as a ``control``, shuffled text in the forget
+    language's script.
 
-    What must stay the same on shuffled Hindi cannot be tied to Devanagari: that is what spares Marathi, which is never trained on.
+    What must stay the same on shuffled Hindi cannot be tied to Devanagari: that is what spares Marathi, which is never
+    trained on.
     """
     shuffled = [name for name, (source, _) in control_languages(data).items() if source == data["forget"]["native"]]
     return [data["retain"], *data["neighbours"], *(shuffled if control else [])]
@@ -65,7 +70,8 @@ def training_rows(corpus: pd.DataFrame, data: dict[str, Any], control: bool = Tr
     missing = sorted(set(wanted) - set(rows["language"]))
     if missing:
         raise ValueError(
-            f"the corpus has no train texts in {', '.join(missing)} (config `data.forget`, `data.retain`, `data.neighbours`). "
+            f"the corpus has no train texts in {', '.join(missing)} (config `data.forget`, `data.retain`, "
+            "`data.neighbours`). "
             "Raise config `data.splits.train`, or make the corpus again."
         )
     return rows.sort_values("doc_id", ignore_index=True)
@@ -86,10 +92,10 @@ def make_batches(
     """
     The batches of a whole run, known before it starts: the same seed gives the same batches.
 
-    Forget sequences go through all forget texts (every script) in random order, again and again. With ``redirect`` each is
-    an opening of random length, then ``label_tokens`` tokens of the parallel text in the retain language, from the same
-    point on; with ``graddiff`` and ``npo`` it is the text itself. Retain sequences come from each language that
-    `kept` names and ``rows`` has, in turn. All are cut at ``max_tokens``.
+    Forget sequences go through all forget texts (every script) in random order, again and again. With ``redirect``
+    each is an opening of random length, then ``label_tokens`` tokens of the parallel text in the retain language, from
+    the same point on; with ``graddiff`` and ``npo`` it is the text itself. Retain sequences come from each language
+    that `kept` names and ``rows`` has, in turn. All are cut at ``max_tokens``.
     """
     rng = np.random.default_rng(seed)
     texts = {(r.language, r.group_id): r.text for r in rows.itertuples()}
@@ -122,7 +128,10 @@ def redirected(
     max_tokens: int,
     label_tokens: int,
 ) -> Example:
-    """An opening of ``text``, 15 to 85 % of its words, then ``parallel`` from the same share on; only the latter is labelled."""
+    """
+    An opening of ``text``, 15 to 85 % of its words, then ``parallel`` from the same share on; only the latter is
+    labelled.
+    """
     words, other = text.split(), parallel.split()
     share = rng.uniform(0.15, 0.85)
     cut = min(max(1, round(share * len(words))), len(words))

@@ -1,4 +1,7 @@
-"""Gates that tell the forget language from the others, token by token: their training on cached activations, and their loss."""
+"""
+Gates that tell the forget language from the others, token by token: their training on cached activations, and their
+loss.
+"""
 
 from collections.abc import Mapping
 
@@ -59,7 +62,8 @@ def warm(
 
 def gate_loss(edits: Mapping[int, Grun], batch: Batch) -> torch.Tensor:
     """
-    Mean over layers of BCE(gate; 1 on text to forget, 0 on text to keep) in the last forward pass, both classes weighing the same.
+    Mean over layers of BCE(gate; 1 on text to forget, 0 on text to keep) in the last forward pass, both classes
+    weighing the same.
 
     First tokens, padding and text that was switched to have no label: there the other losses decide.
     """

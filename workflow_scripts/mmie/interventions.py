@@ -20,10 +20,11 @@ class Loreft(LoreftIntervention):
     """
     h + Rᵀ(W h + b − R h) (LoReFT, 2404.03592, equation 2), which starts as the identity.
 
-    Trained is the difference W − R, as a map of the standardised state x = (h − mean) / deviation, in units of the deviations' mean
-    square: W h + b − R h = c · (V x + √d · v), with V and v (pyreft's ``learned_source``) 0 at the start. It is the same function. But one
-    dimension of h holds most of its energy and its mean is nearly all of its norm, so that W itself would learn a shift of
-    every token in every language, and learn it first; and a random W, as pyreft starts, raises the nll from 3 to 22.
+    Trained is the difference W − R, as a map of the standardised state x = (h − mean) / deviation, in units of the
+    deviations' mean square: W h + b − R h = c · (V x + √d · v), with V and v (pyreft's ``learned_source``) 0 at the
+    start. It is the same function. But one dimension of h holds most of its energy and its mean is nearly all of its
+    norm, so that W itself would learn a shift of every token in every language, and learn it first; and a random W, as
+    pyreft starts, raises the nll from 3 to 22.
     """
 
     # pyreft's own leave out what a subclass adds.

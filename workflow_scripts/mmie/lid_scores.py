@@ -36,8 +36,8 @@ def scores(text: str, prompt_language: str, detector: Detector, data: Mapping[st
     """
     Columns of table `lid` for one continuation of a prompt in ``prompt_language`` (a column of the corpus).
 
-    A continuation is in the forget language when any of its lines is, or the whole: a model that ends the Hindi sentence
-    and goes on with an English paragraph has spoken Hindi.
+    A continuation is in the forget language when any of its lines is, or the whole: a model that ends the Hindi
+    sentence and goes on with an English paragraph has spoken Hindi.
     """
     forget = forget_scripts(data)
     found = detector.identify(text)

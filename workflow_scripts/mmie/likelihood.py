@@ -37,7 +37,8 @@ def choose_texts(corpus: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame
 
     ``scored``: its likelihood is measured (not that of the controls made from the forget language, which only the
     probes read). ``compared``: it is one of the ``kl_texts`` retain and neighbour texts, drawn by a hash of their ids,
-    on which KL to base is measured. Code-mixed texts are prompts only, and no stage reads the other controls: both are left out.
+    on which KL to base is measured. Code-mixed texts are prompts only, and no stage reads the other controls: both are
+    left out.
     """
     forget = set(settings["data"]["forget"].values())
     controls = [name for name, (source, _) in control_languages(settings["data"]).items() if source in forget]

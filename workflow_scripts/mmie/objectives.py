@@ -1,9 +1,10 @@
 """
-What unlearning minimises: a forget loss and a retain loss, as pure functions of logits (definitions: docs, "Objectives").
+What unlearning minimises: a forget loss and a retain loss, as pure functions of logits (definitions: docs,
+"Objectives").
 
-Everywhere ``logits`` are ``[token, vocabulary]`` fp32 at label positions only, ``labels`` ``[token]`` the ids to predict, and ``rows`` ``[token]``
-the sequence each token belongs to: padding never gets here. Logits of a sampled vocabulary come with ``log_weight``
-``[vocabulary]``, the log of how many ids each column stands for.
+Everywhere ``logits`` are ``[token, vocabulary]`` fp32 at label positions only, ``labels`` ``[token]`` the ids to
+predict, and ``rows`` ``[token]`` the sequence each token belongs to: padding never gets here. Logits of a sampled
+vocabulary come with ``log_weight`` ``[vocabulary]``, the log of how many ids each column stands for.
 """
 
 import torch
@@ -26,7 +27,8 @@ def sequence_sums(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch
 
 def redirect(nll: torch.Tensor) -> torch.Tensor:
     """
-    Mean nll of the tokens to switch to: after an opening in the forget language, its parallel text in the retain language.
+    Mean nll of the tokens to switch to: after an opening in the forget language, its parallel text in the retain
+    language.
 
     ``nll`` ``[token]`` holds those tokens only. Minimising it makes the model continue in the retain language.
     """
@@ -37,8 +39,8 @@ def graddiff(nll: torch.Tensor, ceiling: float) -> torch.Tensor:
     """
     −mean min(nll, ceiling): gradient ascent on the forget texts (the forget part of GradDiff, 2401.06121), bounded.
 
-    A token whose nll has reached ``ceiling`` (ln of the vocabulary size is a uniform guess) pulls no further; unbounded, the
-    loss goes to −∞ and the model with it.
+    A token whose nll has reached ``ceiling`` (ln of the vocabulary size is a uniform guess) pulls no further;
+    unbounded, the loss goes to −∞ and the model with it.
     """
     return -nll.clamp(max=ceiling).mean()
 

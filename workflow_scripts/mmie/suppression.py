@@ -26,7 +26,8 @@ def selected(given: Sources, selector: str) -> Chosen:
     chosen = [(layer, table.loc[table[f"{selector}_selected"], "latent"].tolist()) for layer, table in _features(given)]
     if not any(latents for _, latents in chosen):
         raise ValueError(
-            f"the {selector} selector took no latent at any site: there is nothing to suppress. See the column `why` of "
+            f"the {selector} selector took no latent at any site: there is nothing to suppress. See the column "
+            "`why` of "
             f"{given.features[0]}; train the autoencoders longer (config `sae.steps`) or raise config `features.count`."
         )
     return chosen

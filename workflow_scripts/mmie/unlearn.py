@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mmie import objectives, stage, tables, tensors
+from mmie import objectives, stage, tables
 from mmie.arms._training import Training
-from mmie.examples import IGNORE, Batch, make_batches, training_rows
 from mmie.edits import Edit
+from mmie.examples import IGNORE, Batch, make_batches, training_rows
 from mmie.model import decoder_layers, stop_after
 
 SAMPLED = 4096
@@ -105,11 +105,13 @@ def optimise(
     label: str = "unlearn",
 ) -> list[dict[str, Any]]:
     """
-    Minimise forget_weight · forget + retain_weight · retain (+ gate_weight · gate) over ``parameters``, one step a batch.
+    Minimise forget_weight · forget + retain_weight · retain (+ gate_weight · gate) over ``parameters``, one step a
+    batch.
 
-    The model is frozen but for ``parameters``, which are attached to it. ``base_states`` are `reference_states`, needed by
-    ``retain: kl`` and ``objective: npo``. ``gate_loss`` is called after each forward pass. AdamW without weight decay: decay erases the orthogonal
-    matrix of ReFT, whose parametrisation keeps it in a form that is not its value.
+    The model is frozen but for ``parameters``, which are attached to it. ``base_states`` are `reference_states`,
+    needed by ``retain: kl`` and ``objective: npo``. ``gate_loss`` is called after each forward pass. AdamW without
+    weight decay: decay erases the orthogonal matrix of ReFT, whose parametrisation keeps it in a form that is not its
+    value.
 
     Returns one row per step. Raises ValueError when the loss is no longer finite.
     """
@@ -141,10 +143,11 @@ def optimise(
 @torch.no_grad()
 def reference_states(model: PreTrainedModel, batches: Sequence[Batch], params: Training) -> list[torch.Tensor] | None:
     """
-    Base's last hidden states at the label positions of each batch, ``[label, d_model]``: of the texts to keep, for NPO of all; None
-    where no loss compares with base.
+    Base's last hidden states at the label positions of each batch, ``[label, d_model]``: of the texts to keep, for NPO
+    of all; None where no loss compares with base.
 
-    To be called before anything is attached. The head is applied when they are used: a state is 400 times smaller than its logits.
+    To be called before anything is attached. The head is applied when they are used: a state is 400 times smaller than
+    its logits.
     """
     if params.retain != "kl" and params.objective != "npo":
         return None
@@ -159,9 +162,9 @@ class SampledHead:
     """
     Logits over a sampled vocabulary: every id of the batches, and random others that stand for the rest.
 
-    The full vocabulary is 60 % of the work of a training step. The random ids are drawn anew each step, and count as many times as
-    they stand for (sampled softmax, 1412.2007), so that the normaliser is that of the full vocabulary in expectation. A
-    vocabulary that is small anyway is taken whole.
+    The full vocabulary is 60 % of the work of a training step. The random ids are drawn anew each step, and count as
+    many times as they stand for (sampled softmax, 1412.2007), so that the normaliser is that of the full vocabulary in
+    expectation. A vocabulary that is small anyway is taken whole.
     """
 
     def __init__(self, model: PreTrainedModel, batches: Sequence[Batch], seed: int) -> None:
@@ -233,7 +236,10 @@ def _losses(
 
 
 def _label_states(model: PreTrainedModel, batch: Batch, first: int = 0) -> torch.Tensor:
-    """Last hidden states from which the labels are predicted, ``[label, d_model]``: those one position before, from sequence ``first`` on."""
+    """
+    Last hidden states from which the labels are predicted, ``[label, d_model]``: those one position before, from
+    sequence ``first`` on.
+    """
     device = model.device
     tokens, mask = batch.tokens[first:].to(device), batch.mask[first:].to(device)
     output = model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False)
@@ -271,8 +277,9 @@ def layer_statistics(model: PreTrainedModel, batches: Sequence[Batch], layers: S
     """
     Layer → statistics of the residual stream over the text of ``batches``.
 
-    A text's first token has ten times the norm of any other (an attention sink, 2309.17453). ``max_norm`` lies halfway, on a log scale,
-    between it and the largest norm of the others; it is infinite where first tokens are not three times larger.
+    A text's first token has ten times the norm of any other (an attention sink, 2309.17453). ``max_norm`` lies
+    halfway, on a log scale, between it and the largest norm of the others; it is infinite where first tokens are not
+    three times larger.
     """
     collected: dict[int, list[torch.Tensor]] = {n: [] for n in layers}
     first: dict[int, list[torch.Tensor]] = {n: [] for n in layers}

@@ -1,9 +1,10 @@
 """
 Unlearning arms, one module each.
 
-Dropping ``arms/<name>.py`` here makes ``<name>`` a method that config `arms:` may name. A module declares ``NEEDS`` (which
-artifacts it trains on: ``activations``, ``sae``), ``SEEDED`` (whether runs with different seeds differ), ``Params`` (a frozen
-dataclass) and ``train``; it loads torch only inside ``train``, since this package is imported whenever the Snakefile is read.
+Dropping ``arms/<name>.py`` here makes ``<name>`` a method that config `arms:` may name. A module declares ``NEEDS``
+(which artifacts it trains on: ``activations``, ``sae``), ``SEEDED`` (whether runs with different seeds differ),
+``Params`` (a frozen dataclass) and ``train``; it loads torch only inside ``train``, since this package is imported
+whenever the Snakefile is read.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def load_arm(name: str) -> ModuleType:
 
 def make_params(method: str, given: dict[str, Any], where: str = "") -> Any:
     """
-    The method's ``Params`` from what the config gives; lists become tuples, integers become floats where one is expected.
+    The method's ``Params`` from what the config gives; lists become tuples, integers become floats where one is
+    expected.
 
     Raises ValueError naming the parameter, its value and what is allowed.
     """
@@ -62,10 +64,11 @@ def check_arms(arms: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, An
     """
     The configured arms, ``base`` first: name → ``method``, ``params`` (those the config gives), ``needs``, ``seeded``.
 
-    ``sweep: {lr: [1e-3, 2e-3]}`` makes one arm per value (per combination for several keys), named ``lora-lr0.001`` and so on.
+    ``sweep: {lr: [1e-3, 2e-3]}`` makes one arm per value (per combination for several keys), named ``lora-lr0.001``
+    and so on.
 
-    Raises ValueError when an arm, a method or a parameter is unknown, a value is of another type or out of range, two arms
-    get one name, or there is no ``base``.
+    Raises ValueError when an arm, a method or a parameter is unknown, a value is of another type or out of range, two
+    arms get one name, or there is no ``base``.
     """
     if "base" not in arms:
         raise ValueError("config `arms`: `base: {}` is missing. Every arm is compared with it: add it.")
@@ -107,7 +110,8 @@ def _expand(name: str, settings: dict[str, Any] | None) -> list[tuple[str, str, 
     """(name, method, params) of each arm that one entry of the config stands for."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise ValueError(
-            f"config `arms`: {name!r} is not allowed: a name is lower-case letters, digits, `.`, `_` and `-`, a letter first."
+            f"config `arms`: {name!r} is not allowed: a name is lower-case letters, digits, `.`, `_` and `-`, a "
+            "letter first."
         )
     if settings is None:
         raise ValueError(f"config `arms.{name}` is empty: write `{name}: {{}}` for the defaults.")
@@ -130,7 +134,8 @@ def _expand(name: str, settings: dict[str, Any] | None) -> list[tuple[str, str, 
         return [(name, method, params)]
     if not isinstance(sweep, dict) or not all(isinstance(v, list) and v for v in sweep.values()):
         raise ValueError(
-            f"config `arms.{name}.sweep`: {sweep!r} is not allowed: a parameter with a list of values, as {{lr: [0.001, 0.002]}}."
+            f"config `arms.{name}.sweep`: {sweep!r} is not allowed: a parameter with a list of values, as "
+            f"{{lr: [0.001, 0.002]}}."
         )
     both = sorted(set(sweep) & set(params))
     if both:
@@ -141,7 +146,8 @@ def _expand(name: str, settings: dict[str, Any] | None) -> list[tuple[str, str, 
         full = "-".join([name, *(f"{key}{value}" for key, value in chosen.items())])
         if not NAME.fullmatch(full):
             raise ValueError(
-                f"config `arms.{name}.sweep` makes the name {full!r}, which is not allowed: sweep numbers or lower-case words."
+                f"config `arms.{name}.sweep` makes the name {full!r}, which is not allowed: sweep numbers or "
+                "lower-case words."
             )
         expanded.append((full, method, {**params, **chosen}))
     return expanded

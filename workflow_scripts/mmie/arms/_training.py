@@ -11,11 +11,17 @@ class Training:
     """How an arm is trained. Texts come from the train split; the neighbours are always among the texts to keep."""
 
     objective: str = "redirect"
-    """Forget loss: ``redirect`` (switch to the parallel English text), ``graddiff`` (bounded gradient ascent) or ``npo``."""
+    """
+    Forget loss: ``redirect`` (switch to the parallel English text), ``graddiff`` (bounded gradient ascent) or
+    ``npo``.
+    """
     retain: str = "kl"
     """Retain loss: ``kl`` (stay at base's predictions) or ``ce`` (predict the retained texts)."""
     control: bool = True
-    """Keep shuffled text in the forget language's script too: it spares languages of that script that are never trained on."""
+    """
+    Keep shuffled text in the forget language's script too: it spares languages of that script that are never
+    trained on.
+    """
     steps: int = 30
     """Optimizer steps."""
     lr: float = 1e-3

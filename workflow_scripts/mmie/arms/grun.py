@@ -1,4 +1,4 @@
-"""Gated low-rank rewriting of the residual stream (GRUN, 2502.17823): a gate, trained with it, opens on the forget language."""
+"""Gated low-rank rewriting of the residual stream (GRUN, 2502.17823): a gate opens on the forget language."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ class Params(Training):
     lr: float = 2e-3
     """Learning rate of AdamW after warm-up."""
     layers: tuple[int, ...] = (9, 12, 15)
-    """Decoder layers whose output is rewritten; each must be one of config `layers.candidates`, whose activations are cached."""
+    """
+    Decoder layers whose output is rewritten; each must be one of config `layers.candidates`, whose activations
+    are cached.
+    """
     rank: int = 8
     """Rank of the rewritten subspace, per layer."""
     hidden: int = 32

@@ -1,4 +1,4 @@
-"""Suppress as many random latents as `sae_gate` does selected ones: the control that every claim about latents needs."""
+"""Suppress as many random latents as `sae_gate` does selected ones: the control of every claim about latents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ class Params:
     """Parameters of the arm; give it those of the `sae_gate` arm that it is compared with."""
 
     selector: str = "semantic"
-    """Selection of features.parquet whose number of latents is matched, and which is left out: ``semantic``, ``per_script`` or ``contrast``."""
+    """
+    Selection of features.parquet whose number of latents is matched, and which is left out: ``semantic``,
+    ``per_script`` or ``contrast``.
+    """
     scale: float = 2.0
     """How much of a latent is taken away: 1 removes it, 2 turns it into its opposite."""
 

@@ -1,4 +1,4 @@
-"""Low-rank rewriting of the residual stream after some layers (LoReFT, 2404.03592), trained with pyreft's intervention."""
+"""Low-rank rewriting of the residual stream after some layers (LoReFT, 2404.03592), trained with pyreft."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 Edits: what an arm did to the model, stored as plain tensors and attached as plain forward hooks.
 
 A card (`arm.json`) lists the edits of one run in the order in which they are applied, each with the sha256 of the files
-that hold its tensors. While edits are attached the model stays an ordinary PreTrainedModel, for `generate`, PEFT and lm-eval;
-afterwards it is untouched. Nothing here imports peft, pyreft or sae_lens.
+that hold its tensors. While edits are attached the model stays an ordinary PreTrainedModel, for `generate`, PEFT and
+lm-eval; afterwards it is untouched. Nothing here imports peft, pyreft or sae_lens.
 """
 
 import json
@@ -50,7 +50,10 @@ def attached(model: PreTrainedModel, card: str | Path) -> Iterator[PreTrainedMod
 
 @contextmanager
 def attached_edits(model: PreTrainedModel, edits: Sequence[Edit]) -> Iterator[PreTrainedModel]:
-    """As `attached`, with edits in memory. They act in their order. Raises ValueError when one does not fit the model."""
+    """
+    As `attached`, with edits in memory. They act in their order. Raises ValueError when one does not fit the
+    model.
+    """
     with ExitStack() as undo:
         for edit in edits:
             for module, run in _kind(edit.kind).hooks(model, edit.tensors, edit.facts):
@@ -62,8 +65,8 @@ def save_card(card: str | Path, edits: Sequence[Edit], arm: str, seed: int, vari
     """
     Write the edits' files beside the card, then the card: with the card, the run is complete.
 
-    The same edits give the same bytes. Edit number i of kind ``lora`` is a PEFT folder ``{i}-lora``, the others are files
-    ``{i}-{kind}.safetensors``; a run's only LoRA is a folder ``lora``.
+    The same edits give the same bytes. Edit number i of kind ``lora`` is a PEFT folder ``{i}-lora``, the others are
+    files ``{i}-{kind}.safetensors``; a run's only LoRA is a folder ``lora``.
     """
     card = Path(card)
     entries = []
@@ -121,5 +124,6 @@ def _verify(path: Path, expected: str, card: Path) -> None:
         raise ValueError(f"{path}, which {card} names, is missing. Delete {card}, and Snakemake makes both again.")
     if tensors.sha256(path) != expected:
         raise ValueError(
-            f"{path} is not the file that {card} names (its sha256 differs). Delete {card}, and Snakemake makes both again."
+            f"{path} is not the file that {card} names (its sha256 differs). Delete {card}, and Snakemake makes "
+            "both again."
         )

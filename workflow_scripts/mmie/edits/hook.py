@@ -3,12 +3,13 @@ Edit kind ``hook``: low-rank rewriting of the residual stream after a decoder la
 
 h' = h + g(h) · Rᵀ(W h + b − R h), LoReFT (2404.03592) with g = 1, GRUN (2502.17823) with g = σ(MLP(h)), per token.
 
-Tensors per layer n, fp32: ``layer{n}.R`` ``[r, d_model]`` with orthonormal rows, ``layer{n}.W`` ``[r, d_model]``, ``layer{n}.b`` ``[r]``;
-with a gate also ``gate_mean`` and ``gate_scale`` ``[d_model]`` (the input is standardised), ``gate_in`` ``[hidden, d_model]``,
-``gate_in_bias`` ``[hidden]``, ``gate_out`` ``[hidden]``, ``gate_out_bias`` ``[1]``; and ``max_norm`` ``[1]``.
+Tensors per layer n, fp32: ``layer{n}.R`` ``[r, d_model]`` with orthonormal rows, ``layer{n}.W`` ``[r, d_model]``,
+``layer{n}.b`` ``[r]``; with a gate also ``gate_mean`` and ``gate_scale`` ``[d_model]`` (the input is standardised),
+``gate_in`` ``[hidden, d_model]``, ``gate_in_bias`` ``[hidden]``, ``gate_out`` ``[hidden]``, ``gate_out_bias`` ``[1]``;
+and ``max_norm`` ``[1]``.
 
-Tokens whose norm exceeds ``max_norm`` pass unchanged. The first token of a text, an attention sink, has ten times the norm of
-any other and holds no language; the rule needs no position, so cached decoding and padding change nothing.
+Tokens whose norm exceeds ``max_norm`` pass unchanged. The first token of a text, an attention sink, has ten times the
+norm of any other and holds no language; the rule needs no position, so cached decoding and padding change nothing.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """
 Edit kind ``lora``: low-rank updates of linear modules (2106.09685), stored as the folder that PEFT reads.
 
-Tensors have PEFT's names, ``base_model.model.{module}.lora_A.weight`` ``[r, d_in]`` and ``….lora_B.weight`` ``[d_out, r]``;
-facts: ``r``, ``lora_alpha`` and ``target_modules``.
+Tensors have PEFT's names, ``base_model.model.{module}.lora_A.weight`` ``[r, d_in]`` and ``….lora_B.weight`` ``[d_out,
+r]``; facts: ``r``, ``lora_alpha`` and ``target_modules``.
 """
 
 import json

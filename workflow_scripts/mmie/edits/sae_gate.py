@@ -1,12 +1,13 @@
 """
-Edit kind ``sae_gate``: chosen latents of a sparse autoencoder are suppressed, and its reconstruction error is left alone.
+Edit kind ``sae_gate``: chosen latents of a sparse autoencoder are suppressed; its reconstruction error stays.
 
-h' = h − Σ_{i∈K} s · z_i · d_i, with z = ReLU((h − b_dec) W_enc + b_enc) where that exceeds the threshold (JumpReLU). Replacing h by
-the reconstruction instead would add its error to the edit.
+h' = h − Σ_{i∈K} s · z_i · d_i, with z = ReLU((h − b_dec) W_enc + b_enc) where that exceeds the threshold (JumpReLU).
+Replacing h by the reconstruction instead would add its error to the edit.
 
-Tensors per layer n, fp32, rows of the chosen latents K only: ``layer{n}.encoder`` ``[latent, d_model]``, ``layer{n}.bias`` ``[latent]``
-(b_enc − b_dec W_enc), ``layer{n}.threshold`` ``[latent]``, ``layer{n}.decoder`` ``[latent, d_model]`` (times s), and ``layer{n}.max_norm`` ``[1]``:
-tokens with a larger norm (the first of a text, on which the autoencoder was never trained) pass unchanged.
+Tensors per layer n, fp32, rows of the chosen latents K only: ``layer{n}.encoder`` ``[latent, d_model]``,
+``layer{n}.bias`` ``[latent]`` (b_enc − b_dec W_enc), ``layer{n}.threshold`` ``[latent]``, ``layer{n}.decoder``
+``[latent, d_model]`` (times s), and ``layer{n}.max_norm`` ``[1]``: tokens with a larger norm (the first of a text, on
+which the autoencoder was never trained) pass unchanged.
 """
 
 from collections.abc import Callable
