@@ -6,7 +6,7 @@ Once trained they are frozen into the plain tensors of edit kind ``hook``; infer
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pyreft.interventions import LoreftIntervention
@@ -90,7 +90,7 @@ class Grun(Loreft):
     @torch.no_grad()
     def tensors(self) -> dict[str, torch.Tensor]:
         """The tensors of edit kind ``hook``, with the gate's."""
-        first, _, second = self.gate
+        first, second = cast(torch.nn.Linear, self.gate[0]), cast(torch.nn.Linear, self.gate[2])
         return {
             **super().tensors(),
             "gate_mean": self.mean,

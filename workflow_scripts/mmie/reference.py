@@ -4,7 +4,7 @@ The reference pages, written from the code: `python workflow_scripts/mmie/refere
 The data dictionary comes from tables.py, the config reference from config.schema.json and the arms' Params.
 """
 
-import ast
+import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mmie import tables
+from mmie.arms import available_arms, describe, load_arm
 from mmie.config import PROJECT, SCHEMA
 
-ARMS = PROJECT / "workflow_scripts/mmie/arms"
 PAGES = {"docs/data-dictionary.md": "data_dictionary", "docs/config.md": "config_reference"}
 
 
@@ -46,12 +46,14 @@ def config_reference() -> str:
             f"| `{key}` | {_cell(f'`{default}`' if default else '')} | {_cell(value['description'] + allowed)} |"
         )
     lines += ["", "# Arms", "", "`arms: {name: {method: lora, rank: 4}}`; `method` is the module, by default the name."]
-    shared = {name: (default, meaning) for name, default, meaning in _fields(ARMS / "_training.py", "Training")}
-    lines += ["", "## Shared by the trained arms", "", *_parameters(shared)]
-    for path in sorted(ARMS.glob("[a-z]*.py")):
-        doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        own = {name: (default, meaning) for name, default, meaning in _fields(path, "Params")}
-        lines += ["", f"## {path.stem}", "", doc, *(["", *_parameters(own)] if own else [])]
+    for method in available_arms():
+        about = inspect.cleandoc(load_arm(method).__doc__ or "")
+        rows = [
+            f"| `{p['name']}` | {p['type']} | `{_cell(p['default'])}` | {_cell(p['meaning'])} |"
+            for p in describe(method)
+        ]
+        table = ["", "| parameter | type | default | meaning |", "|---|---|---|---|", *rows] if rows else []
+        lines += ["", f"## {method}", "", about, *table]
     return "\n".join(lines) + "\n"
 
 
@@ -62,23 +64,6 @@ def _keys(schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, dict[str, 
             yield from _keys(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _fields(path: Path, name: str) -> Iterator[tuple[str, str, str]]:
-    """Name, default and docstring of every field that a dataclass declares."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if not (isinstance(node, ast.ClassDef) and node.name == name):
-            continue
-        for field, below in zip(node.body, [*node.body[1:], None], strict=True):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                documented = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-                meaning = str(below.value.value) if documented else ""  # type: ignore[union-attr]
-                yield field.target.id, ast.unparse(field.value) if field.value else "", " ".join(meaning.split())
-
-
-def _parameters(fields: dict[str, tuple[str, str]]) -> list[str]:
-    rows = [f"| `{name}` | `{_cell(default)}` | {_cell(meaning)} |" for name, (default, meaning) in fields.items()]
-    return ["| parameter | default | meaning |", "|---|---|---|", *rows]
 
 
 def _cell(text: str) -> str:

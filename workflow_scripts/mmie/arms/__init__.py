@@ -94,7 +94,7 @@ def describe(method: str) -> list[dict[str, str]]:
     """The method's parameters: ``name``, ``type``, ``default`` and ``meaning`` (the docstring under the field)."""
     kind = load_arm(method).Params
     meanings: dict[str, str] = {}
-    for owner in reversed([c for c in kind.__mro__ if dataclasses.is_dataclass(c)]):
+    for owner in reversed([c for c in kind.__mro__ if "__dataclass_fields__" in vars(c)]):
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
         assert isinstance(tree, ast.ClassDef)
         for field, text in itertools.pairwise(tree.body):
