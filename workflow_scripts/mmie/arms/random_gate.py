@@ -18,12 +18,12 @@ SEEDED = True
 class Params:
     """Parameters of the arm; give it those of the `sae_gate` arm that it is compared with."""
 
-    selector: str = "semantic"
+    selector: str = "per_script"
     """
     Selection of features.parquet whose number of latents is matched, and which is left out: ``semantic``,
     ``per_script`` or ``contrast``.
     """
-    scale: float = 2.0
+    scale: float = 1.0
     """How much of a latent is taken away: 1 removes it, 2 turns it into its opposite."""
 
     def __post_init__(self) -> None:

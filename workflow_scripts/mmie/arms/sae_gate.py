@@ -18,9 +18,9 @@ SEEDED = False
 class Params:
     """Parameters of the arm."""
 
-    selector: str = "semantic"
+    selector: str = "per_script"
     """Which selection of features.parquet is suppressed: ``semantic``, ``per_script`` or ``contrast``."""
-    scale: float = 2.0
+    scale: float = 1.0
     """How much of a latent is taken away: 1 removes it, 2 turns it into its opposite."""
 
     def __post_init__(self) -> None:
