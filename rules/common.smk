@@ -101,9 +101,14 @@ def arm_code(wildcards):
     )
 
 
+def run_of(wildcards):
+    """Keys of a run, as its tables have them."""
+    return {"arm": wildcards.arm, "seed": int(wildcards.seed), "variant": wildcards.variant}
+
+
 def generation_settings(wildcards):
     """Settings of generation for one run."""
-    return canonical({**config["generation"], **dict(wildcards)})
+    return canonical({**config["generation"], **run_of(wildcards)})
 
 
 def text_settings(wildcards):
@@ -113,7 +118,7 @@ def text_settings(wildcards):
             **config["texts"],
             "split": config["evaluation"]["split"],
             "data": config["data"],
-            **dict(wildcards),
+            **run_of(wildcards),
         }
     )
 
@@ -124,7 +129,7 @@ def probe_settings(wildcards):
         {
             "split": config["evaluation"]["split"],
             "data": config["data"],
-            **dict(wildcards),
+            **run_of(wildcards),
         }
     )
 

@@ -14,7 +14,7 @@ def main(model: str, prompts: str, card: str, generations: str, settings: dict, 
     asked = tables.read(prompts, tables.PROMPTS)
     language_model, tokenizer = load(model, runtime)
     sampling = Sampling(settings["temperature"], settings["top_k"], settings["draw_seed"])
-    run = {"arm": settings["arm"], "seed": int(settings["seed"]), "variant": settings["variant"]}
+    run = {key: settings[key] for key in ("arm", "seed", "variant")}
     with attached(language_model, card):
         answers = generate(
             language_model, tokenizer, list(asked.text), settings["max_new_tokens"], settings["batch_size"], sampling

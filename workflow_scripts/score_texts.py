@@ -27,7 +27,7 @@ def main(
         )
         edited = last_states(language_model, tokenizer, compared)
     kl = kl_divergence(language_model, last_states(language_model, tokenizer, compared), edited)
-    run = {"arm": settings["arm"], "seed": int(settings["seed"]), "variant": settings["variant"]}
+    run = {key: settings[key] for key in ("arm", "seed", "variant")}
     tables.write(likelihood_rows(texts, found, kl, run), likelihood, tables.LIKELIHOOD, code=code)
     pooled = {f"layer{n}": state for n, state in found.states.items()}
     tensors.save(pooled, states, doc_ids=list(texts.doc_id), **run, code=code)

@@ -38,7 +38,7 @@ def test_an_edit_of_one_arm_reruns_that_arm(finished):
 
 
 def test_an_edit_of_a_shared_module_reruns_its_users(finished):
-    finished.edit("workflow_scripts/mmie/likelihood.py", "ROWS = 512", "ROWS = 511")
+    finished.edit("workflow_scripts/mmie/likelihood.py", "ROWS = 256", "ROWS = 255")
     planned = finished.planned()
     assert "score_texts" in planned and planned["score_texts"] == 6
     assert not {"unlearn", "train_sae", "fetch_model", "generate"} & set(planned)

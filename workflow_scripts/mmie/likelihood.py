@@ -15,8 +15,8 @@ from mmie.controls import control_languages
 from mmie.generation import encode
 from mmie.model import decoder_layers
 
-ROWS = 512
-"""Rows of the head at a time: smaller is slower (the weights are read again), larger needs a GiB of logits."""
+ROWS = 256
+"""Rows of the head at a time: fewer are slower (the weights are read again), more need a GiB of logits for nothing."""
 
 
 @dataclass
@@ -77,7 +77,7 @@ def score(
     texts: Sequence[str],
     nll: Sequence[bool],
     layers: Sequence[int] = (),
-    batch_tokens: int = 4096,
+    batch_tokens: int = 512,
 ) -> Scores:
     """
     Likelihood of the texts marked in ``nll`` (the head is most of the work), and pooled states of all texts.
@@ -104,7 +104,7 @@ def score(
 
 @torch.inference_mode()
 def last_states(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], batch_tokens: int = 4096
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], batch_tokens: int = 512
 ) -> list[torch.Tensor]:
     """Per text, the states ``[token, d_model]`` from which its tokens after the first are predicted."""
     ids = _encoded(model, tokenizer, texts)
