@@ -103,7 +103,11 @@ def arm_code(wildcards):
 
 def run_of(wildcards):
     """Keys of a run, as its tables have them."""
-    return {"arm": wildcards.arm, "seed": int(wildcards.seed), "variant": wildcards.variant}
+    return {
+        "arm": wildcards.arm,
+        "seed": int(wildcards.seed),
+        "variant": wildcards.variant,
+    }
 
 
 def generation_settings(wildcards):
