@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,12 @@ def canonical(settings: Any) -> str:
 
 
 def project_path(path: str) -> str:
-    """A path of the config: absolute, or relative to the folder of the Snakefile."""
-    return path if Path(path).is_absolute() else str(PROJECT / path)
+    """
+    A path of the config, absolute or relative to the folder of the Snakefile, as seen from the working directory.
+
+    A relative path stays one, so that a project that moves, results and all, has nothing to rerun.
+    """
+    return path if Path(path).is_absolute() else os.path.relpath(PROJECT / path)
 
 
 def check_config(config: dict[str, Any]) -> dict[str, Any]:
