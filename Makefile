@@ -13,7 +13,7 @@ run: setup
 	@echo "The report is results/report.html, the verdict results/gate/decision.json."
 
 test: setup check
-	$(BIN)/pytest -m "not slow" -n 2
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadgroup --durations=10
 
 test-slow: setup
 	$(BIN)/pytest -m slow
