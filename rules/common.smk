@@ -7,7 +7,7 @@ import sys
 
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 
-from mmie.arms import check_arms
+from mmie.arms import check_arms, load_arm
 from mmie.config import canonical, check_config, project_path
 from mmie.provenance import code_digest
 
@@ -108,6 +108,11 @@ def run_of(wildcards):
         "seed": int(wildcards.seed),
         "variant": wildcards.variant,
     }
+
+
+def summary_of(method):
+    """What a method does, in the first line of its module."""
+    return load_arm(method).__doc__.strip().splitlines()[0]
 
 
 def generation_settings(wildcards):

@@ -16,13 +16,6 @@ OUTPUTS
     results/tables/{verdicts,metrics}.{csv,tex}
 """
 
-from mmie.arms import load_arm
-
-
-def summary_of(method):
-    """What a method does, in the first line of its module."""
-    return load_arm(method).__doc__.strip().splitlines()[0]
-
 
 rule figures:
     """Draw every figure, for the report (PNG) and for a paper (PDF)."""
