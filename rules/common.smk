@@ -96,9 +96,8 @@ def arm_settings(wildcards):
 
 def arm_code(wildcards):
     """Code behind one arm: the training stage and the arm's own module, not the other arms'."""
-    return code_digest("unlearn", "mmie/arms/" + ARMS[wildcards.arm]["method"])(
-        wildcards
-    )
+    method = ARMS[wildcards.arm]["method"]
+    return code_digest("unlearn", f"mmie/arms/{method}")(wildcards)
 
 
 def run_of(wildcards):
