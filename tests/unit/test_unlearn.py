@@ -37,7 +37,15 @@ ROLES = {"hi": "forget", "hi_latn": "forget", "en": "retain", "ur": "neighbour",
 }
 SENTENCES = dict(zip(["en", "hi", "hi_latn", "ur", "pa", "bn", "mr"], tiny.SAMPLE, strict=True))
 SENTENCES["hi_shuffled"] = "रबशाि पदोरह ेस पेहल करु ईग रऔ बेच्च गीभे गेबीच मंे खलने िनलक ड़पे।"
-SMALL = {"steps": 6, "forget_texts": 2, "retain_texts": 3, "max_tokens": 24, "label_tokens": 5, "warmup": 1}
+SMALL = {
+    "steps": 6,
+    "forget_texts": 2,
+    "retain_texts": 3,
+    "max_tokens": 24,
+    "label_tokens": 5,
+    "warmup": 1,
+    "retain_weight": 1.0,
+}
 
 
 def make_corpus(groups=6):
@@ -100,7 +108,7 @@ def write_autoencoder(folder, states, d_sae=32):
     neutral = {"int64": 0, "double": 0.0, "bool": False, "string": ""}
     features = pd.DataFrame({field.name: [neutral[str(field.type)]] * d_sae for field in tables.FEATURES})
     features = features.assign(site=1, layer=2, latent=range(d_sae), alive=[i % 8 != 7 for i in range(d_sae)])
-    features["semantic_selected"] = features["latent"].isin([0, 1, 2, 3])
+    features["semantic_selected"] = features["per_script_selected"] = features["latent"].isin([0, 1, 2, 3])
     tables.write(features, folder / "features.parquet", tables.FEATURES)
 
 
