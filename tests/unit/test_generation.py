@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import tiny
-from mmie.generation import Sampling, encode, generate
+from mmie.batches import encode
+from mmie.generation import Sampling, generate
 from mmie.model import decoder_layers, load
 
 PROMPTS = [*tiny.SAMPLE, "बारिश", "The rain stopped before noon and", "kya"]

@@ -6,7 +6,7 @@ import torch
 
 import tiny
 from mmie import likelihood
-from mmie.generation import encode
+from mmie.batches import encode
 from mmie.model import decoder_layers, load
 
 TEXTS = tiny.SAMPLE

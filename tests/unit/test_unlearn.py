@@ -181,7 +181,7 @@ def test_a_redirected_text_is_an_opening_then_the_parallel_text_which_alone_is_l
         assert tail.startswith(" ")
         assert tail.strip() in english
         assert example.is_label == [False] * (len(example.ids) - n) + [True] * n
-        assert example.side == [NEITHER] + [FORGET] * (len(example.ids) - n - 1) + [NEITHER] * n
+        assert example.side == [NEITHER] + [FORGET] * (len(example.ids) - n - 1) + [RETAIN] * n
         assert n <= 6
         lengths.add(len(opening.split()))
     assert len(lengths) > 5

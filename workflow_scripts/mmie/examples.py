@@ -27,8 +27,8 @@ class Batch:
     """``[sequence, token]``: the token itself where it is to be predicted, −100 elsewhere."""
     side: torch.Tensor
     """
-    ``[sequence, token]``: 1 on text in the forget language, 0 on text to keep, −1 elsewhere (padding, first
-    token, redirected text).
+    ``[sequence, token]``: 1 on text in the forget language, 0 on text to keep (what was switched to included),
+    −1 elsewhere (padding, first token).
     """
     n_forget: int
 
@@ -139,7 +139,7 @@ def redirected(
     tail = tokenizer(" " + " ".join(other[resume:]), add_special_tokens=False)["input_ids"][:label_tokens]
     opening = tokenizer(" ".join(words[:cut]))["input_ids"][: max_tokens - len(tail)]
     side = [NEITHER if token == tokenizer.bos_token_id else FORGET for token in opening]
-    return Example(opening + tail, [False] * len(opening) + [True] * len(tail), side + [NEITHER] * len(tail))
+    return Example(opening + tail, [False] * len(opening) + [True] * len(tail), side + [RETAIN] * len(tail))
 
 
 def plain(tokenizer: PreTrainedTokenizerBase, text: str, side: int, max_tokens: int) -> Example:

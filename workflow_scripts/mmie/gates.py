@@ -65,7 +65,8 @@ def gate_loss(edits: Mapping[int, Grun], batch: Batch) -> torch.Tensor:
     Mean over layers of BCE(gate; 1 on text to forget, 0 on text to keep) in the last forward pass, both classes
     weighing the same.
 
-    First tokens, padding and text that was switched to have no label: there the other losses decide.
+    Text that was switched to counts as text to keep: the gate closes on it, and the model goes on undisturbed. First
+    tokens and padding have no label.
     """
     side = batch.side[batch.side != NEITHER]
     counts = {value: max(1, int((side == value).sum())) for value in (FORGET, RETAIN)}

@@ -10,6 +10,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from mmie import stage
+from mmie.batches import encode
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,6 @@ def generate(
         for i, row in zip(batch, tokens, strict=True):
             answers[i] = _answer(tokenizer, row, _end_tokens(model, tokenizer))
     return [answer for answer in answers if answer is not None]
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """Token ids of a prompt, with one beginning-of-text token where the tokenizer has one (chat templates bring it)."""
-    has_bos = bool(tokenizer.bos_token) and prompt.startswith(str(tokenizer.bos_token))
-    return list(tokenizer(prompt, add_special_tokens=not has_bos)["input_ids"])
 
 
 def check_context(model: PreTrainedModel, ids: Sequence[Sequence[int]], max_new_tokens: int) -> None:

@@ -11,8 +11,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mmie import stage
+from mmie.batches import by_length, encode, padded
 from mmie.controls import control_languages
-from mmie.generation import encode
 from mmie.model import decoder_layers
 
 ROWS = 256
@@ -87,9 +87,9 @@ def score(
     ids = _encoded(model, tokenizer, texts)
     found = Scores([None] * len(ids), [len(row) - 1 for row in ids])
     found.states = {n: torch.zeros(len(ids), model.config.hidden_size) for n in layers}
-    batches = batches_by_length([len(row) for row in ids], batch_tokens)
+    batches = by_length([len(row) for row in ids], batch_tokens)
     for batch in stage.track(batches, len(batches), "texts, batches"):
-        tokens, mask = _padded(tokenizer, [ids[i] for i in batch], model.device)
+        tokens, mask = padded([ids[i] for i in batch], int(tokenizer.pad_token_id), model.device)
         with _pooled(model, mask, layers) as pooled:
             hidden = _hidden(model, tokens, mask)
         for n in layers:
@@ -109,8 +109,8 @@ def last_states(
     """Per text, the states ``[token, d_model]`` from which its tokens after the first are predicted."""
     ids = _encoded(model, tokenizer, texts)
     states: list[torch.Tensor] = [torch.empty(0)] * len(ids)
-    for batch in batches_by_length([len(row) for row in ids], batch_tokens):
-        tokens, mask = _padded(tokenizer, [ids[i] for i in batch], model.device)
+    for batch in by_length([len(row) for row in ids], batch_tokens):
+        tokens, mask = padded([ids[i] for i in batch], int(tokenizer.pad_token_id), model.device)
         hidden = _hidden(model, tokens, mask)
         for row, i in enumerate(batch):
             states[i] = hidden[row, : len(ids[i]) - 1].clone()
@@ -131,17 +131,6 @@ def kl_divergence(model: PreTrainedModel, base: Sequence[torch.Tensor], edited: 
         p, q = (head(states[rows]).float().log_softmax(-1) for states in (one, other))
         kl[rows] = (p.exp() * (p - q)).sum(-1).double().cpu()
     return [float(part.mean()) for part in kl.split(lengths)]
-
-
-def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Indices in batches of similar length, each of at most ``batch_tokens`` padded tokens (at least one text)."""
-    batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if batches and (len(batches[-1]) + 1) * lengths[i] <= batch_tokens:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-    return batches
 
 
 def _nll(model: PreTrainedModel, hidden: torch.Tensor, tokens: torch.Tensor, keep: torch.Tensor) -> list[float]:
@@ -170,15 +159,6 @@ def _hidden(model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor) ->
     """Last hidden states ``[text, token, d_model]``, after the final norm."""
     # Padding is on the right and attention is causal: positions need no shift.
     return model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
-
-
-def _padded(
-    tokenizer: PreTrainedTokenizerBase, ids: Sequence[list[int]], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    width = max(map(len, ids))
-    tokens = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in ids], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids], device=device)
-    return tokens, mask
 
 
 @contextmanager
