@@ -5,7 +5,6 @@ INPUTS
 
     results/model/manifest.json
     results/data/corpus.parquet
-    results/layers.parquet
     results/activations/layer{n}.safetensors, results/activations/index.parquet (arms that need activations)
     results/sae/site{site}/sae_weights.safetensors, cfg.json, features.parquet (arms that need the autoencoders)
 
@@ -21,7 +20,6 @@ rule unlearn:
     input:
         model="results/model/manifest.json",
         corpus="results/data/corpus.parquet",
-        ranking="results/layers.parquet",
         activations=branch(
             needs("activations"), then=rules.cache_activations.output.layers
         ),

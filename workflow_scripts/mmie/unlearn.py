@@ -29,8 +29,6 @@ class Sources:
     """All rows of corpus.parquet; `training_rows` says which may be trained on."""
     data: dict[str, Any]
     """Config `data`: which column plays which part."""
-    layers: list[int]
-    """Candidate layers, best first."""
     activations: dict[int, Path] = field(default_factory=dict)
     """Layer → file of cached activations, for arms that need them."""
     index: Path | None = None
@@ -52,7 +50,6 @@ class Trained:
 
 def sources(
     corpus: str,
-    ranking: str,
     activations: Sequence[str],
     index: Sequence[str],
     sae: Sequence[str],
@@ -60,11 +57,9 @@ def sources(
     settings: Mapping[str, Any],
 ) -> Sources:
     """What an arm is given, from the paths of the rule's inputs."""
-    ranked = tables.read(ranking, tables.LAYERS).sort_values("rank")
     return Sources(
         corpus=tables.read(corpus, tables.CORPUS),
         data=settings["data"],
-        layers=[int(n) for n in ranked["layer"]],
         activations=dict(zip(settings["candidates"], map(Path, activations), strict=True)) if activations else {},
         index=Path(index[0]) if index else None,
         saes=[Path(p) for p in sae if p.endswith(".safetensors")],
