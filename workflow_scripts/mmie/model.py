@@ -231,7 +231,7 @@ def _from_package(settings: dict[str, Any], scratch: Path) -> tuple[Any, Any]:
     except ModuleNotFoundError as error:
         raise ValueError(f"The package of config `model.name` is not installed ({error}). Run `make setup`.") from None
     file = assemble(scratch / "model.gguf")
-    log.info("converting %s to a bf16 folder; this happens once and takes half a minute", settings["name"])
+    log.info("converting %s to a bf16 folder; this happens once and takes a minute or two", settings["name"])
     options = {"gguf_file": file.name, "local_files_only": True}
     model = AutoModelForCausalLM.from_pretrained(scratch, dtype=torch.bfloat16, **options)
     # The weights are dequantised now; these would make save_pretrained refuse.
