@@ -15,13 +15,6 @@ from tiny import make_tiny_model
 ROOT = Path(__file__).parents[2]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs these tests, so that the finished project is made once."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("workflow"))
-
-
 @dataclass(frozen=True)
 class Project:
     """A working copy that a test may edit."""

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("workflow")  # one worker, so that the finished project is made once
+
 
 @pytest.mark.parametrize(
     "overlay, message",

@@ -7,6 +7,8 @@ import pytest
 
 from mmie import tables
 
+pytestmark = pytest.mark.xdist_group("workflow")  # one worker, so that the finished project is made once
+
 
 @pytest.mark.slow
 def test_the_default_model_speaks_the_languages(tmp_path, pytestconfig):

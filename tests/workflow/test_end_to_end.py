@@ -9,6 +9,8 @@ import pytest
 
 from mmie import tables
 
+pytestmark = pytest.mark.xdist_group("workflow")  # one worker, so that the finished project is made once
+
 ROOT = Path(__file__).parents[2]
 
 ARMS = ["base", "grun", "lora", "random_gate", "reft", "sae_gate"]

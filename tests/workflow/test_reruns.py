@@ -4,6 +4,10 @@ import signal
 import subprocess
 import time
 
+import pytest
+
+pytestmark = pytest.mark.xdist_group("workflow")  # one worker, so that the finished project is made once
+
 AFTER_ARM = {"generate", "score_lid", "score_texts", "probe"}
 JUDGEMENT = {"metrics", "gate", "figures", "report"}
 
