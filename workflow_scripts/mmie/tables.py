@@ -36,20 +36,52 @@ CORPUS = table(
     column("language", TEXT, "Column of the corpus file (`hi`, `hi_latn`, `en` …) or name of a derived control."),
     column("script", TEXT, "ISO 15924 code of the script, for example Deva."),
     column("split", TEXT, "train, tune or test; the same for a whole group."),
-    column("role", TEXT, "forget, mixed, retain, neighbour, unseen or control."),
+    column("role", TEXT, "forget, mixed, retain, register, neighbour, unseen, control or canary."),
     column("text", TEXT, "The text, Unicode NFC."),
 )
 PROMPTS = table(
     "prompts",
     "results/data/prompts.parquet",
     "One row per prompt.",
-    column("prompt_id", TEXT, "`{family}:{group_id}`, unique."),
-    column("family", TEXT, "Prompt family: forget_native, forget_roman, mixed, retain_en, neighbour_ur …"),
+    column("prompt_id", TEXT, "`{family}:{group_id}`, with `:{attack}` between them for adversarial prompts; unique."),
+    column("family", TEXT, "Prompt family: forget_native, forget_roman, request, mixed, adversarial, retain_en …"),
+    column("attack", TEXT, "How an adversarial prompt asks, for example few_shot; empty in other families."),
     column("language", TEXT, "Language of the prompt (a corpus column)."),
     column("script", TEXT, "ISO 15924 code of the prompt's script."),
     column("doc_id", TEXT, "The held-out text that the prompt opens."),
     column("group_id", TEXT, "Group of that text: the unit of every paired test."),
     column("text", TEXT, "What the model is given, chat template included where there is one."),
+)
+CHECKS = table(
+    "checks",
+    "results/data/checks.parquet",
+    "One row per text of the corpus: what the data rule checked.",
+    column("doc_id", TEXT, "The text."),
+    column("group_id", TEXT, "Its group."),
+    column("language", TEXT, "Its column in the corpus."),
+    column("split", TEXT, "train, tune or test."),
+    column("found", TEXT, "The language that the detector finds."),
+    column("agrees", FLAG, "The detector finds the column's language."),
+    column("nearest", TEXT, "The most similar other text of the language; empty when none is alike."),
+    column("similarity", REAL, "Jaccard similarity of their character 5-grams, 0 to 1; 0 when none is alike."),
+    column("words", INT, "Words of the text."),
+)
+CANARIES = table(
+    "canaries",
+    "results/data/canaries.parquet",
+    "One row per canary: unique synthetic documents in the forget language.",
+    column("canary_id", TEXT, "`canary:{number}`, unique."),
+    column("language", TEXT, "Column of the corpus whose language and script it is in."),
+    column("member", FLAG, "It was planted in the model (and is to be forgotten); the others no model has seen."),
+    column("text", TEXT, "The document, Unicode NFC."),
+)
+PLANTING = table(
+    "planting",
+    "results/planting.parquet",
+    "One row per optimizer step of planting the canaries; no row when there are none.",
+    column("step", INT, "Optimizer step, from 0."),
+    column("loss", REAL, "Mean nll of the batch's tokens, nats."),
+    column("grad_norm", REAL, "Gradient norm before clipping."),
 )
 TOKENS = table(
     "tokens",
@@ -194,6 +226,37 @@ LID = table(
     ),
     column("repetitive", INT, "1 when fewer than half of its word trigrams are distinct, else 0."),
 )
+MEMBERSHIP = table(
+    "membership",
+    "results/membership/{arm}/seed{seed}/{variant}.parquet",
+    "One row per canary: scores of membership attacks; larger says member. No row when there are no canaries.",
+    *RUN,
+    column("canary_id", TEXT, "The canary."),
+    column("language", TEXT, "Column of the corpus whose language and script it is in."),
+    column("member", FLAG, "It was planted in the model."),
+    column("n_tokens", INT, "Tokens scored; the beginning-of-text token is not."),
+    column("loss", REAL, "Minus the mean nll per token, nats."),
+    column("zlib", REAL, "Minus the summed nll, nats, per byte of the zlib-compressed text."),
+    column("min_k", REAL, "Mean log-probability of the 20 % least likely tokens, nats."),
+    column("min_k_plus", REAL, "The same of log-probabilities standardised by their mean and spread over the vocabulary."),
+)
+LID_QUALITY = table(
+    "lid_quality",
+    "results/lid_quality.parquet",
+    "One row per class and half of the labelled set: how often the language detector is right.",
+    column("label", TEXT, "Language, `und`, `other`, or `forget` (the forget language in either script, as LES reads it)."),
+    column("half", TEXT, "tune (its rules may be changed by looking) or measure (never looked at); the gate reads measure."),
+    column("positives", INT, "Texts of the class."),
+    column("hits", INT, "Of these, texts that the detector gives the class."),
+    column("negatives", INT, "Texts of other classes; code-mixed texts are in neither."),
+    column("false_alarms", INT, "Of these, texts that the detector gives the class."),
+    column("sensitivity", REAL, "hits / positives."),
+    column("sensitivity_low", REAL, "Lower end of its 95 % Wilson interval."),
+    column("sensitivity_high", REAL, "Upper end."),
+    column("specificity", REAL, "1 − false_alarms / negatives."),
+    column("specificity_low", REAL, "Lower end of its 95 % Wilson interval."),
+    column("specificity_high", REAL, "Upper end."),
+)
 LIKELIHOOD = table(
     "likelihood",
     "results/likelihood/{arm}/seed{seed}/{variant}.parquet",
@@ -227,7 +290,12 @@ METRICS = table(
     "Tidy: one row per unit and metric. Everything the gate reads.",
     *RUN,
     column("metric", TEXT, "Name of the metric; see definitions in the README."),
-    column("family", TEXT, "Prompt family; `texts` for held-out texts; `probe` for probes."),
+    column(
+        "family",
+        TEXT,
+        "Prompt family (`adversarial:{attack}` for adversarial prompts); `texts` for held-out texts; `probe` for probes; "
+        "`member` or `nonmember` for canaries.",
+    ),
     column("language", TEXT, "Language of the prompt or text; the contrast for probes."),
     column("script", TEXT, "Script of the prompt or text; empty for probes."),
     column("layer", INT, "Decoder layer of a probe; −1 elsewhere."),
