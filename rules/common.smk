@@ -62,6 +62,11 @@ RUNTIME = canonical(
 MODEL_MB = config["resources"]["model_mb"]
 
 
+def file_of(path):
+    """The file of a config key that may be null, as a list for a rule's input."""
+    return [] if path is None else [project_path(path)]
+
+
 def one_of(names):
     """Wildcard constraint: exactly one of these names."""
     return "|".join(map(re.escape, names)) or "(?!)"

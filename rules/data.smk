@@ -3,12 +3,12 @@ Split the parallel corpus by group, derive the controls, and cut the prompts.
 
 INPUTS
 
-    the corpus file of config `data.corpus`
+    the files of config `data.corpus`, `data.second_register` and `prompts.templates`
     results/model/manifest.json (its tokenizer: do all prompts fit the context?)
 
 OUTPUTS
 
-    results/data/corpus.parquet
+    results/data/corpus.parquet, results/data/checks.parquet
     results/data/prompts.parquet
 """
 
@@ -17,8 +17,10 @@ rule corpus:
     """Check the corpus, split it by group and derive the controls."""
     input:
         source=CORPUS_FILE,
+        register=file_of(config["data"]["second_register"]),
     output:
         corpus="results/data/corpus.parquet",
+        checks="results/data/checks.parquet",
     log:
         "logs/corpus.log",
     benchmark:
@@ -30,15 +32,18 @@ rule corpus:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=canonical(config["data"]),
+        settings=canonical(
+            {"data": config["data"], "fasttext": config["lid"]["fasttext"]}
+        ),
         code=code_digest("corpus"),
     script:
         "../workflow_scripts/corpus.py"
 
 
 rule prompts:
-    """Cut one prompt per held-out group and family."""
+    """Cut and fill one prompt per held-out group and family."""
     input:
+        templates=file_of(config["prompts"]["templates"]),
         corpus="results/data/corpus.parquet",
         model="results/model/manifest.json",
     output:

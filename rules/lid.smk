@@ -1,15 +1,42 @@
 """
-Say which language every continuation is in.
+Say which language every continuation is in, and measure how often the detector is right.
 
 INPUTS
 
     results/generations/{arm}/seed{seed}/{variant}.parquet
     results/data/prompts.parquet
+    the file of config `lid.labelled`
 
 OUTPUTS
 
     results/lid/{arm}/seed{seed}/{variant}.parquet
+    results/lid_quality.parquet
 """
+
+
+rule measure_lid:
+    """Measure the detector on labelled texts."""
+    input:
+        labelled=file_of(config["lid"]["labelled"]),
+    output:
+        quality="results/lid_quality.parquet",
+    log:
+        "logs/measure_lid.log",
+    benchmark:
+        "benchmarks/measure_lid.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=canonical(
+            {"fasttext": config["lid"]["fasttext"], "data": config["data"]}
+        ),
+        code=code_digest("measure_lid"),
+    script:
+        "../workflow_scripts/measure_lid.py"
 
 
 rule score_lid:
@@ -30,7 +57,9 @@ rule score_lid:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=canonical({**config["lid"], "data": config["data"]}),
+        settings=canonical(
+            {"fasttext": config["lid"]["fasttext"], "data": config["data"]}
+        ),
         code=code_digest("score_lid"),
     script:
         "../workflow_scripts/score_lid.py"

@@ -52,7 +52,7 @@ def small_corpus(groups: int = 6) -> pd.DataFrame:
         for language, role in ROLES.items():
             words = WORDS[language].split()
             text = " ".join(words[(n + i) % 4] for i in range(3 + n))
-            rows.append((f"g{n}:{language}", f"g{n}", language, "Zyyy", split, role, text))
+            rows.append((f"g{n}:{language}", f"g{n}", language, "Zyyy", split, role, "", "", text))
     return pd.DataFrame(rows, columns=tables.CORPUS.names)
 
 

@@ -1,16 +1,27 @@
 """
-Read the parallel corpus, split it by group, and add the derived controls.
+Read the parallel corpus, split it by group, add the derived controls and the second register, and check it all.
 
-Writes one row per text.
+Writes one row per text, and what was checked of each; nothing when a check fails.
 """
+
+import pandas as pd
 
 from mmie import stage, tables
 from mmie.data import corpus_rows, read_groups
+from mmie.data_checks import check_corpus
+from mmie.lid import Detector
+from mmie.register import register_rows
+from mmie.scripts import MIXED
 
 
-def main(source: str, corpus: str, settings: dict, code: str = "") -> None:
-    groups = read_groups(source, settings)
-    tables.write(corpus_rows(groups, settings), corpus, tables.CORPUS, code=code)
+def main(source: str, register: list[str], corpus: str, checks: str, settings: dict, code: str = "") -> None:
+    data = settings["data"]
+    rows = corpus_rows(read_groups(source, data), data)
+    rows += [row for path in register for row in register_rows(path, data)]
+    texts = pd.DataFrame(rows)
+    detector = Detector(settings["fasttext"], [name for name, script in data["scripts"].items() if script != MIXED])
+    tables.write(check_corpus(texts, detector, data), checks, tables.CHECKS, code=code)
+    tables.write(texts, corpus, tables.CORPUS, code=code)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ def world(n=30, d=64, gap=0.0, seed=0):
         topic = rng.normal(size=d)
         for language in LANGUAGES:
             keys = {"doc_id": f"g{group:03d}:{language}", "group_id": f"g{group:03d}", "language": language}
-            corpus.append({**keys, "script": "Latn", "split": "test", "role": "control", "text": "x"})
+            about = {"script": "Latn", "split": "test", "role": "control", "topic": "", "register": "", "text": "x"}
+            corpus.append({**keys, **about})
             states.append(topic + rng.normal(size=d) + gap * (language in ("hi", "hi_latn")))
     table = pd.DataFrame(corpus)
     return table, list(table["doc_id"]), np.array(states)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mmie.prompting import PromptTokenizer, check_length, cut, families, prompt_rows, read_tokenizer
+from mmie.prompting import PromptTokenizer, check_length, cut, in_order, opening_rows, read_tokenizer
 
 ROOT = Path(__file__).parents[2]
 DATA = {
@@ -35,7 +35,7 @@ TEXTS = dict.fromkeys(["mr", "ur", "en", "hi_mixed", "hi_latn", "hi", "hi_shuffl
 
 
 def test_one_prompt_per_group_and_family_of_the_split_and_none_for_controls():
-    rows = prompt_rows(corpus(**TEXTS), SETTINGS, PLAIN)
+    rows = in_order(opening_rows(corpus(**TEXTS), SETTINGS, None), DATA)
     assert [row["prompt_id"] for row in rows] == [
         f"{family}:{group}"
         for family in ("forget_native", "forget_roman", "mixed", "retain_en", "neighbour_ur", "unseen_mr")
@@ -43,17 +43,6 @@ def test_one_prompt_per_group_and_family_of_the_split_and_none_for_controls():
     ]
     assert {row["text"] for row in rows} == {"one two three"}
     assert rows[0]["doc_id"] == "g0:hi"
-
-
-def test_families_without_romanised_and_mixed_text():
-    data = DATA | {
-        "forget": {"native": "fr", "roman": None},
-        "mixed": None,
-        "retain": "de",
-        "neighbours": [],
-        "unseen": [],
-    }
-    assert families(data) == {"fr": "forget_native", "de": "retain_de"}
 
 
 @pytest.mark.parametrize(
@@ -78,11 +67,11 @@ def test_a_text_too_short_to_be_cut_is_named():
 
 def test_a_split_without_texts():
     with pytest.raises(ValueError, match=r"`evaluation.split: tune` has no texts"):
-        prompt_rows(corpus(**TEXTS), SETTINGS | {"split": "tune"}, PLAIN)
+        opening_rows(corpus(**TEXTS), SETTINGS | {"split": "tune"}, None)
 
 
 def test_a_prompt_longer_than_the_context_is_named():
-    rows = prompt_rows(corpus(**TEXTS), SETTINGS, PLAIN)
+    rows = in_order(opening_rows(corpus(**TEXTS), SETTINGS, None), DATA)
     check_length(rows, PLAIN, 27)
     with pytest.raises(ValueError, match=r"prompt forget_native:g0 has 3 tokens .* context holds 30"):
         check_length(rows, PLAIN, 28)
@@ -101,13 +90,17 @@ def test_chat_prompts_end_with_the_opening(tiny_model, tmp_path):
     folder = shutil.copytree(tiny_model.parent, tmp_path / "model")
     with pytest.raises(ValueError, match="has no chat template"):
         read_tokenizer(folder / "manifest.json", chat=True)
-    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>\n{% endfor %}"
+    template = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>\n{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
     tokenizer = read_tokenizer(folder / "manifest.json", chat=True)
-    (row,) = prompt_rows(corpus(hi=TEXTS["hi"]).head(1), SETTINGS | {"chat": True}, tokenizer)
+    (row,) = opening_rows(corpus(hi=TEXTS["hi"]).head(1), SETTINGS | {"chat": True}, tokenizer.chat)
     assert row["text"].startswith("<user>Continue")
     assert row["text"].endswith("<assistant>one two three")
     assert tokenizer.count(row["text"]) > tokenizer.count("one two three")
+    assert tokenizer.chat("Speak!", "") == "<user>Speak!</>\n<assistant>"
 
 
 def test_a_model_folder_without_config(tmp_path):

@@ -97,11 +97,19 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
     count, candidates = config["layers"]["count"], config["layers"]["candidates"]
     if count > len(candidates):
         yield f"`layers.count: {count}` is more than the {len(candidates)} of `layers.candidates`."
-    if not Path(project_path(data["corpus"])).exists():
-        yield (
-            f"`data.corpus: {data['corpus']}`: no such file ({project_path(data['corpus'])}). "
-            "Relative paths start at the folder of the Snakefile."
-        )
+    files = {
+        "data.corpus": data["corpus"],
+        "data.second_register": data["second_register"],
+        "prompts.templates": config["prompts"]["templates"],
+        "lid.labelled": config["lid"]["labelled"],
+        "canaries.grammar": config["canaries"]["grammar"] if config["canaries"]["members"] else None,
+    }
+    for key, path in files.items():
+        if path is not None and not Path(project_path(path)).exists():
+            yield (
+                f"`{key}: {path}`: no such file ({project_path(path)}). "
+                "Relative paths start at the folder of the Snakefile."
+            )
     if model["source"] == "local" and not (Path(project_path(model["name"])) / "config.json").exists():
         yield (
             f"`model.name: {model['name']}`: no model folder there (config.json not found). With `model.source: local` "

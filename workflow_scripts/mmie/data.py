@@ -5,7 +5,7 @@ import json
 import logging
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,8 @@ def read_groups(path: str | Path, data: dict[str, Any]) -> list[Group]:
     twice, repeats another group's text (it would leak across splits), or has a text in another script than declared.
     """
     roles(data)
-    path = Path(path)
-    readers = {".jsonl": _jsonl, ".parquet": _parquet}
-    if path.suffix not in readers:
-        raise ValueError(f"config `data.corpus: {path}`: a corpus is a .jsonl or a .parquet file, not `{path.suffix}`.")
-    if not path.is_file():
-        raise ValueError(f"config `data.corpus: {path}`: there is no such file. Give the path of your corpus.")
     languages = list(data["scripts"])
-    groups = [_group(row, where, languages) for where, row in readers[path.suffix](path)]
+    groups = [_group(row, where, languages) for where, row in read_rows(path, "data.corpus")]
     if not groups:
         raise ValueError(
             f"{path} is empty: give it one line per group, with the columns group_id, {', '.join(languages)}."
@@ -51,6 +45,21 @@ def read_groups(path: str | Path, data: dict[str, Any]) -> list[Group]:
     _check_unique(groups, languages, path)
     _check_scripts(groups, data["scripts"], path)
     return groups
+
+
+def read_rows(path: str | Path, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """
+    Rows of a JSONL or Parquet file, each with the words for where it stands in it.
+
+    Raises ValueError naming the config's ``key`` when there is no such file, and file and line when it cannot be read.
+    """
+    path = Path(path)
+    readers = {".jsonl": _jsonl, ".parquet": _parquet}
+    if path.suffix not in readers:
+        raise ValueError(f"config `{key}: {path}`: texts come in a .jsonl or .parquet file, not `{path.suffix}`.")
+    if not path.is_file():
+        raise ValueError(f"config `{key}: {path}`: there is no such file. Give the path of yours.")
+    yield from readers[path.suffix](path)
 
 
 def corpus_rows(groups: Sequence[Group], data: dict[str, Any]) -> list[dict[str, str]]:
@@ -77,6 +86,8 @@ def corpus_rows(groups: Sequence[Group], data: dict[str, Any]) -> list[dict[str,
                 "script": scripts[language],
                 "split": splits[group["group_id"]],
                 "role": role_of.get(language, "control"),
+                "topic": group["topic"],
+                "register": group["register"],
                 "text": text,
             }
             for language, text in texts.items()
@@ -155,7 +166,7 @@ def roles(data: dict[str, Any]) -> dict[str, str]:
                 f"config `data.scripts.{language}` has no role. Name it under forget, mixed, retain, neighbours or "
                 "unseen, or take it out."
             )
-        if language in KEYS or ":" in language or language in control_languages(data):
+        if language in {*KEYS, f"{data['retain']}2"} or ":" in language or language in control_languages(data):
             raise ValueError(f"config `data.scripts.{language}`: this name is taken. Call the column otherwise.")
     return found
 
@@ -215,19 +226,22 @@ def _group(row: dict[str, Any], where: str, languages: Sequence[str]) -> Group:
             raise ValueError(
                 f"{where} (group {group_id}): column `{language}` is missing. Every group needs all languages."
             )
-        value = row[language]
-        if value is None or (isinstance(value, str) and not value.strip()):
-            raise ValueError(f"{where} (group {group_id}): `{language}` is empty. Add the text or remove the group.")
-        if not isinstance(value, str):
-            raise ValueError(f"{where} (group {group_id}): `{language}` is {value!r}, expected text.")
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise ValueError(
-                f"{where} (group {group_id}): `{language}` has half a character. Write it again."
-            ) from None
-        found[language] = unicodedata.normalize("NFC", value).strip()
+        found[language] = text_of(row, language, f"{where} (group {group_id})")
     return found
+
+
+def text_of(row: dict[str, Any], column: str, where: str) -> str:
+    """The text of a column, Unicode NFC; raises ValueError when it is missing, empty or no text."""
+    value = row.get(column)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise ValueError(f"{where}: `{column}` is empty. Add the text or remove the group.")
+    if not isinstance(value, str):
+        raise ValueError(f"{where}: `{column}` is {value!r}, expected text.")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{where}: `{column}` has half a character. Write it again.") from None
+    return unicodedata.normalize("NFC", value).strip()
 
 
 def _check_unique(groups: Sequence[Group], languages: Sequence[str], path: Path) -> None:
@@ -249,11 +263,15 @@ def _check_unique(groups: Sequence[Group], languages: Sequence[str], path: Path)
 def _check_scripts(groups: Sequence[Group], scripts: dict[str, str], path: Path) -> None:
     for group in groups:
         for language, script in scripts.items():
-            if script == MIXED:
-                continue
-            share = share_in(script, group[language])
-            if share < IN_SCRIPT:
-                raise ValueError(
-                    f"{path}: `{language}` of group {group['group_id']} ({group[language][:40]!r}) has {share:.0%} of "
-                    f"its letters in {script}. Correct the text, or the script in config `data.scripts`."
-                )
+            if script != MIXED:
+                in_script(group[language], script, f"{path}: `{language}` of group {group['group_id']}")
+
+
+def in_script(text: str, script: str, what: str) -> None:
+    """Raises ValueError when too few of a text's letters are in its declared script."""
+    share = share_in(script, text)
+    if share < IN_SCRIPT:
+        raise ValueError(
+            f"{what} ({text[:40]!r}) has {share:.0%} of its letters in {script}. "
+            "Correct the text, or the script in config `data.scripts`."
+        )

@@ -18,6 +18,8 @@ SCRIPTS = {
     "Arab": "Arabic script", "Beng": "Bengali script", "Cyrl": "Cyrillic", "Deva": "Devanagari", "Guru": "Gurmukhi",
     "Latn": "Latin script", "Zyyy": "mixed scripts",
 }  # fmt: skip
+ASKING = ("request", "adversarial")
+"""Prompt families that ask for the forget language instead of opening a text."""
 _DERIVED = {"latn": "romanised {}", "mixed": "code-mixed {}", "shuffled": "shuffled {}"}
 GATES = {
     "G1": "Extraction",
@@ -62,9 +64,13 @@ def forget_name(data: Mapping[str, Any]) -> str:
 
 
 def families(data: Mapping[str, Any]) -> dict[str, str]:
-    """Prompt families in the order of the report, each with the corpus column its prompts are written in."""
+    """
+    Prompt families in the order of the report, each with the corpus column its prompts are written in; those that ask
+    for the forget language, with its native column.
+    """
     forget = data["forget"]
     found = {"forget_native": forget["native"], "forget_roman": forget.get("roman"), "mixed": data.get("mixed")}
+    found |= dict.fromkeys(ASKING, forget["native"])
     found |= {f"retain_{data['retain']}": data["retain"]}
     found |= {f"neighbour_{code}": code for code in data["neighbours"]} | {
         f"unseen_{code}": code for code in data["unseen"]
@@ -78,6 +84,8 @@ def family_name(family: str, data: Mapping[str, Any]) -> str:
     if code is None:
         return family.replace("_", " ")
     name = language_name(code)
+    if family in ASKING:
+        return f"{'asked for' if family == 'request' else 'tricked into'} {name}"
     if family == "forget_native":
         return f"{name} ({script_name(data['scripts'][code])})"
     return f"{name} (never trained on)" if family.startswith("unseen_") else name

@@ -1,4 +1,4 @@
-"""Prompts: the opening words of held-out texts, for the model to continue."""
+"""Prompts: the opening words of held-out texts, for the model to continue; and what a chat template makes of them."""
 
 import json
 import logging
@@ -10,11 +10,16 @@ from typing import Any
 import pandas as pd
 import regex
 
+from mmie.labels import ASKING, families
+
 log = logging.getLogger("mmie")
 
 SHORTEST, LEFT = 3, 2
 """Least words of a prompt, and of what it leaves of its text."""
 REQUEST = "Continue this text in its own language. Write only the continuation.\n\n{opening}"
+
+Chat = Callable[[str, str], str]
+"""Prompt in a model's chat format, from the user's turn and the beginning of the answer (empty: none)."""
 
 # Scripts that put no space between words: their texts are cut between characters.
 _SPACELESS = {"Hani", "Hans", "Hant", "Hira", "Kana", "Jpan", "Thai", "Laoo", "Khmr", "Mymr"}
@@ -26,35 +31,24 @@ class PromptTokenizer:
 
     count: Callable[[str], int]
     """Tokens of a prompt, the beginning-of-text token included."""
-    chat: Callable[[str], str] | None
-    """Prompt in the model's chat format, from an opening; None without chat."""
+    chat: Chat | None
+    """None without chat."""
     context: int | None
     """Positions of the model; None where its architecture has no limit."""
 
 
-def families(data: Mapping[str, Any]) -> dict[str, str]:
-    """Prompt family of every language of config `data`, in the order of the report."""
-    forget = data["forget"]
-    found = {forget["native"]: "forget_native", forget.get("roman"): "forget_roman", data.get("mixed"): "mixed"}
-    found[data["retain"]] = f"retain_{data['retain']}"
-    found |= {language: f"neighbour_{language}" for language in data["neighbours"]}
-    found |= {language: f"unseen_{language}" for language in data["unseen"]}
-    return {language: family for language, family in found.items() if language is not None}
-
-
-def prompt_rows(corpus: pd.DataFrame, settings: Mapping[str, Any], tokenizer: PromptTokenizer) -> list[dict[str, str]]:
+def opening_rows(corpus: pd.DataFrame, settings: Mapping[str, Any], chat: Chat | None) -> list[dict[str, str]]:
     """
-    Rows of prompts.parquet: one prompt per group of the split and family. Controls have no family.
+    Rows of prompts.parquet: one opening per group of the split and language. Controls have no family.
 
     Raises ValueError when the split is empty or a text is too short to be cut.
     """
-    family_of = families(settings["data"])
+    family_of = {language: family for family, language in families(settings["data"]).items() if family not in ASKING}
     texts = corpus[(corpus["split"] == settings["split"]) & corpus["language"].isin(list(family_of))]
     if texts.empty:
         raise ValueError(
             f"config `evaluation.split: {settings['split']}` has no texts. Give it groups in config `data.splits`."
         )
-    order = {family: i for i, family in enumerate(family_of.values())}
     rows = []
     for row in texts.to_dict("records"):
         opening, family = cut(row["text"], settings["share"], row["script"], row["doc_id"]), family_of[row["language"]]
@@ -62,14 +56,21 @@ def prompt_rows(corpus: pd.DataFrame, settings: Mapping[str, Any], tokenizer: Pr
             {
                 "prompt_id": f"{family}:{row['group_id']}",
                 "family": family,
+                "attack": "",
                 "language": row["language"],
                 "script": row["script"],
                 "doc_id": row["doc_id"],
                 "group_id": row["group_id"],
-                "text": tokenizer.chat(opening) if tokenizer.chat else opening,
+                "text": chat(REQUEST.format(opening=opening), opening) if chat else opening,
             }
         )
-    return sorted(rows, key=lambda row: (order[row["family"]], row["group_id"]))
+    return rows
+
+
+def in_order(rows: Sequence[dict[str, str]], data: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The prompts by family, in the order of the report, attack and group."""
+    order = {family: i for i, family in enumerate(families(data))}
+    return sorted(rows, key=lambda row: (order[row["family"]], row["attack"], row["group_id"]))
 
 
 def cut(text: str, share: float, script: str, doc_id: str) -> str:
@@ -128,11 +129,11 @@ def _from_transformers(folder: Path, context: int | None, chat: bool) -> PromptT
     if chat and not tokenizer.chat_template:
         raise ValueError(f"config `prompts.chat: true`: the model in {folder} has no chat template. Set it to false.")
 
-    def in_chat(opening: str) -> str:
-        messages = [
-            {"role": "user", "content": REQUEST.format(opening=opening)},
-            {"role": "assistant", "content": opening},
-        ]
+    def in_chat(user: str, begun: str) -> str:
+        messages = [{"role": "user", "content": user}]
+        if not begun:
+            return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        messages.append({"role": "assistant", "content": begun})
         return str(tokenizer.apply_chat_template(messages, tokenize=False, continue_final_message=True))
 
     def count(text: str) -> int:

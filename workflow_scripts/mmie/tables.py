@@ -36,7 +36,9 @@ CORPUS = table(
     column("language", TEXT, "Column of the corpus file (`hi`, `hi_latn`, `en` …) or name of a derived control."),
     column("script", TEXT, "ISO 15924 code of the script, for example Deva."),
     column("split", TEXT, "train, tune or test; the same for a whole group."),
-    column("role", TEXT, "forget, mixed, retain, register, neighbour, unseen, control or canary."),
+    column("role", TEXT, "forget, mixed, retain, register, neighbour, unseen or control."),
+    column("topic", TEXT, "Topic of the group, as the corpus file has it; empty where it has none."),
+    column("register", TEXT, "Register of the group: news, conversation …; empty where the file has none."),
     column("text", TEXT, "The text, Unicode NFC."),
 )
 PROMPTS = table(
@@ -243,9 +245,10 @@ MEMBERSHIP = table(
 LID_QUALITY = table(
     "lid_quality",
     "results/lid_quality.parquet",
-    "One row per class and half of the labelled set: how often the language detector is right.",
+    "One row per class, half of the labelled set and kind of text: how often the language detector is right.",
     column("label", TEXT, "Language, `und`, `other`, or `forget` (the forget language in either script, as LES reads it)."),
     column("half", TEXT, "tune (its rules may be changed by looking) or measure (never looked at); the gate reads measure."),
+    column("kind", TEXT, "text (sentences and continuations, which the gate reads), short (2 to 4 words) or word."),
     column("positives", INT, "Texts of the class."),
     column("hits", INT, "Of these, texts that the detector gives the class."),
     column("negatives", INT, "Texts of other classes; code-mixed texts are in neither."),
