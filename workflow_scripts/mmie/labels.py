@@ -49,6 +49,8 @@ def language_name(code: str) -> str:
     """English name of a corpus column or detector label: ``hi_latn`` is romanised Hindi; an unknown code stays."""
     if code in LANGUAGES:
         return LANGUAGES[code]
+    if code.endswith("2"):
+        return f"{language_name(code[:-1])} (second register)"
     stem, _, suffix = code.partition("_")
     return _DERIVED.get(suffix, f"{{}} ({suffix})" if suffix else "{}").format(LANGUAGES.get(stem, stem))
 
