@@ -140,6 +140,21 @@ def canary_rows(grammar: Grammar, members: int, nonmembers: int, seed: int) -> l
     return [rows[number] for number in sorted(rows)]
 
 
+def in_columns(rows: Sequence[Mapping[str, Any]], forget: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """
+    The rows with the columns of the corpus that config `data.forget` names as their languages.
+
+    Raises ValueError when it has no such column: the grammar writes both scripts.
+    """
+    for language in sorted({row["language"] for row in rows}):
+        if forget.get(language) is None:
+            raise ValueError(
+                f"config `data.forget` has no `{language}`, and the canaries of `canaries.grammar` are written in it. "
+                "Set `canaries.members: 0` to plant none."
+            )
+    return [{**row, "language": forget[row["language"]]} for row in rows]
+
+
 def documents(grammar: Grammar, language: str, count: int, seed: int) -> list[str]:
     """
     The first ``count`` documents of the stream of ``language`` and ``seed``, no two of which resemble each other.
