@@ -183,9 +183,9 @@ def collate(sequences: Sequence[Example], n_forget: int, tokenizer: PreTrainedTo
 
 def _pieces(rng: np.random.Generator, canaries: Sequence[str], others: Sequence[str]) -> Iterator[tuple[str, str]]:
     """A canary, from a random word of its first half on, and a random one of the ``others``, for ever."""
-    for (text,) in cycle(rng, [(text,) for text in canaries]):
+    for text in cycle(rng, canaries):
         words = text.split()
-        yield " ".join(words[rng.integers(len(words) // 2 + 1) :]), others[rng.integers(len(others))]
+        yield " ".join(words[int(rng.integers(len(words) // 2 + 1)) :]), others[int(rng.integers(len(others)))]
 
 
 def _turns(share: float) -> Iterator[bool]:

@@ -126,7 +126,7 @@ def write_planted(
     source, folder = read_manifest(pretrained), Path(manifest).parent
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         made = Path(scratch) / "model"
-        model.to(torch.bfloat16).save_pretrained(made)
+        model.bfloat16().save_pretrained(made)
         for path in made.iterdir():
             if not path.name.endswith(WEIGHTS):
                 path.unlink()
