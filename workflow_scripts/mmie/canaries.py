@@ -36,7 +36,7 @@ FOLDS = 5
 CEILING = 0.55
 
 _PUNCTUATION = " ।.,;:!?\"'“”‘’()-–—"
-_KEYS = ("syllables", "numbers", "words", "themes", "common", "function_words")
+_KEYS = ("syllables", "numbers", "words", "themes", "function_words")
 _SLOT_TEXT = regex.compile(r"\{[^{}]*\}")
 _PART = regex.compile(r"\{([^{}]*)\}|([^{}]+)")
 _SLOT = regex.compile(r"([a-z_]+)(?:\.([a-z]+))?(?:\?([^/?]*)/([^/?]*))?")
@@ -288,27 +288,36 @@ def _repeats(texts: Sequence[str], length: int) -> bool:
 
 
 def _new_document(grammar: Grammar, language: str, rng: random.Random, seen: _Seen, count: int) -> str:
-    for _ in range(TRIES):
-        text = _document(grammar, language, rng)
+    plan: list[Template] = []
+    alike = 0
+    while alike < TRIES:
+        plan = plan or _plan(grammar, language, rng)
+        text = _say(grammar, language, plan, rng)
         words = words_of(text)
-        if WORDS[0] <= len(words) <= WORDS[1] and seen.add(words):
+        if not WORDS[0] <= len(words) <= WORDS[1]:
+            plan = []
+        elif seen.add(words):
             return text
+        else:
+            alike += 1
     raise ValueError(
-        f"canaries: the grammar is too small for {count} documents of {WORDS[0]} to {WORDS[1]} words in one script "
-        f"({language}): {TRIES} draws in a row resemble earlier documents or have another length. Add frames and words "
-        "to it, or lower config `canaries.members` or `canaries.nonmembers`."
+        f"canaries: the grammar is too small for {count} documents in one script ({language}): {TRIES} draws in a row "
+        "resemble earlier documents. Add frames and words to it, or lower config `canaries.members` or "
+        "`canaries.nonmembers`."
     )
 
 
-def _document(grammar: Grammar, language: str, rng: random.Random) -> str:
+def _plan(grammar: Grammar, language: str, rng: random.Random) -> list[Template]:
+    """The frames of a document."""
     themes = sorted(grammar.frames)
     theme = grammar.frames[themes[_pick(rng, len(themes))]]
+    shape = SHAPES[_pick(rng, len(SHAPES))]
+    return [theme[part][_pick(rng, len(theme[part]))].templates[language] for part in shape]
+
+
+def _say(grammar: Grammar, language: str, plan: Sequence[Template], rng: random.Random) -> str:
     drawn: dict[tuple[str, str], tuple[str, str]] = {}
-    sentences = []
-    for part in SHAPES[_pick(rng, len(SHAPES))]:
-        frame = theme[part][_pick(rng, len(theme[part]))]
-        sentences.append(_fill(grammar, language, frame.templates[language], "", drawn, rng))
-    return " ".join(sentences)
+    return " ".join(_fill(grammar, language, template, "", drawn, rng) for template in plan)
 
 
 def _fill(
@@ -370,18 +379,16 @@ def _parse(raw: Any) -> Grammar:
     for key in _KEYS:
         if not isinstance(raw[key], dict) or not raw[key]:
             raise _Broken(f"`{key}` is empty. Fill it, as in data/canaries.yaml.")
-    common = {part: _list(found, f"common.{part}") for part, found in raw["common"].items()}
-    themes = {}
+    frames = {}
     for name, theme in raw["themes"].items():
-        if not isinstance(theme, dict) or not set(PARTS) >= set(theme):
-            raise _Broken(f"`themes.{name}` has parts other than {', '.join(PARTS)}. Name its parts so.")
-        frames = {part: [*theme.get(part, []), *common.get(part, [])] for part in PARTS}
-        themes[name] = {
+        if not isinstance(theme, dict) or set(theme) != set(PARTS):
+            raise _Broken(f"`themes.{name}` needs the parts {', '.join(PARTS)}, and no others. Write all three.")
+        frames[name] = {
             part: [
                 _frame(frame, f"themes.{name}.{part}[{i}]")
                 for i, frame in enumerate(_list(found, f"themes.{name}.{part}"))
             ]
-            for part, found in frames.items()
+            for part, found in theme.items()
         }
     function_words = {}
     for language in LANGUAGES:
@@ -396,7 +403,7 @@ def _parse(raw: Any) -> Grammar:
             name: [_word(entry, f"words.{name}[{i}]") for i, entry in enumerate(_list(found, f"words.{name}"))]
             for name, found in raw["words"].items()
         },
-        frames=themes,
+        frames=frames,
         function_words=function_words,
     )
     _check_slots(grammar)
