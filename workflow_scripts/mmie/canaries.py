@@ -6,6 +6,7 @@ by date or source and not by membership. Here both come from one generator, and 
 """
 
 import difflib
+import itertools
 import random
 import unicodedata
 from collections import Counter
@@ -35,6 +36,7 @@ TRIES = 100
 FOLDS = 5
 CEILING = 0.55
 
+_BLANK = "_"
 _PUNCTUATION = " ।.,;:!?\"'“”‘’()-–—"
 _KEYS = ("syllables", "numbers", "words", "themes", "function_words")
 _SLOT_TEXT = regex.compile(r"\{[^{}]*\}")
@@ -291,6 +293,7 @@ def _new_document(grammar: Grammar, language: str, rng: random.Random, seen: _Se
     plan: list[Template] = []
     alike = 0
     while alike < TRIES:
+        # Frames are kept where words resemble: or frames that soon repeat would be rarer among late documents.
         plan = plan or _plan(grammar, language, rng)
         text = _say(grammar, language, plan, rng)
         words = words_of(text)
@@ -302,8 +305,8 @@ def _new_document(grammar: Grammar, language: str, rng: random.Random, seen: _Se
             alike += 1
     raise ValueError(
         f"canaries: the grammar is too small for {count} documents in one script ({language}): {TRIES} draws in a row "
-        "resemble earlier documents. Add frames and words to it, or lower config `canaries.members` or "
-        "`canaries.nonmembers`."
+        f"resemble earlier documents, the last `{text}`. Give frames more slots or slots more words, or lower "
+        "config `canaries.members` or `canaries.nonmembers`."
     )
 
 
@@ -407,6 +410,7 @@ def _parse(raw: Any) -> Grammar:
         function_words=function_words,
     )
     _check_slots(grammar)
+    _check_runs(grammar)
     return grammar
 
 
@@ -520,6 +524,27 @@ def _check_slots(grammar: Grammar) -> None:
         list(TopologicalSorter(uses).static_order())
     except CycleError as cycle:
         raise _Broken(f"`words`: {' → '.join(cycle.args[1])} contain each other. Break the circle.") from None
+
+
+def _check_runs(grammar: Grammar) -> None:
+    """Two documents may have the same frames: these must not have `RUN` words in a row without a draw in between."""
+    for theme, parts in grammar.frames.items():
+        for language in LANGUAGES:
+            for shape in SHAPES:
+                for plan in itertools.product(*(parts[part] for part in shape)):
+                    text = " ".join(_with_blanks(entry.templates[language]) for entry in plan)
+                    for run in _runs(words_of(text), RUN):
+                        if not any(_BLANK in word for word in run):
+                            raise _Broken(
+                                f"`themes.{theme}`: frames with the words `{' '.join(run)}` in a row make documents "
+                                f"alike, whatever is drawn. Put a slot among them, fewer than {RUN} words apart."
+                            )
+
+
+def _with_blanks(template: Template) -> str:
+    return "".join(
+        part if isinstance(part, str) else _BLANK if part.forms is None else part.forms[0] for part in template
+    )
 
 
 def _slots(entry: Entry) -> list[Slot]:
