@@ -6,6 +6,7 @@ by date or source and not by membership. Here both come from one generator, and 
 """
 
 import difflib
+import itertools
 import random
 import unicodedata
 from collections import Counter
@@ -35,8 +36,9 @@ TRIES = 100
 FOLDS = 5
 CEILING = 0.55
 
+_BLANK = "_"
 _PUNCTUATION = " ।.,;:!?\"'“”‘’()-–—"
-_KEYS = ("syllables", "numbers", "words", "themes", "common", "function_words")
+_KEYS = ("syllables", "numbers", "words", "themes", "function_words")
 _SLOT_TEXT = regex.compile(r"\{[^{}]*\}")
 _PART = regex.compile(r"\{([^{}]*)\}|([^{}]+)")
 _SLOT = regex.compile(r"([a-z_]+)(?:\.([a-z]+))?(?:\?([^/?]*)/([^/?]*))?")
@@ -303,27 +305,37 @@ def _repeats(texts: Sequence[str], length: int) -> bool:
 
 
 def _new_document(grammar: Grammar, language: str, rng: random.Random, seen: _Seen, count: int) -> str:
-    for _ in range(TRIES):
-        text = _document(grammar, language, rng)
+    plan: list[Template] = []
+    alike = 0
+    while alike < TRIES:
+        # Frames are kept where words resemble: or frames that soon repeat would be rarer among late documents.
+        plan = plan or _plan(grammar, language, rng)
+        text = _say(grammar, language, plan, rng)
         words = words_of(text)
-        if WORDS[0] <= len(words) <= WORDS[1] and seen.add(words):
+        if not WORDS[0] <= len(words) <= WORDS[1]:
+            plan = []
+        elif seen.add(words):
             return text
+        else:
+            alike += 1
     raise ValueError(
-        f"canaries: the grammar is too small for {count} documents of {WORDS[0]} to {WORDS[1]} words in one script "
-        f"({language}): {TRIES} draws in a row resemble earlier documents or have another length. Add frames and words "
-        "to it, or lower config `canaries.members` or `canaries.nonmembers`."
+        f"canaries: the grammar is too small for {count} documents in one script ({language}): {TRIES} draws in a row "
+        f"resemble earlier documents, the last `{text}`. Give frames more slots or slots more words, or lower "
+        "config `canaries.members` or `canaries.nonmembers`."
     )
 
 
-def _document(grammar: Grammar, language: str, rng: random.Random) -> str:
+def _plan(grammar: Grammar, language: str, rng: random.Random) -> list[Template]:
+    """The frames of a document."""
     themes = sorted(grammar.frames)
     theme = grammar.frames[themes[_pick(rng, len(themes))]]
+    shape = SHAPES[_pick(rng, len(SHAPES))]
+    return [theme[part][_pick(rng, len(theme[part]))].templates[language] for part in shape]
+
+
+def _say(grammar: Grammar, language: str, plan: Sequence[Template], rng: random.Random) -> str:
     drawn: dict[tuple[str, str], tuple[str, str]] = {}
-    sentences = []
-    for part in SHAPES[_pick(rng, len(SHAPES))]:
-        frame = theme[part][_pick(rng, len(theme[part]))]
-        sentences.append(_fill(grammar, language, frame.templates[language], "", drawn, rng))
-    return " ".join(sentences)
+    return " ".join(_fill(grammar, language, template, "", drawn, rng) for template in plan)
 
 
 def _fill(
@@ -385,18 +397,16 @@ def _parse(raw: Any) -> Grammar:
     for key in _KEYS:
         if not isinstance(raw[key], dict) or not raw[key]:
             raise _Broken(f"`{key}` is empty. Fill it, as in data/canaries.yaml.")
-    common = {part: _list(found, f"common.{part}") for part, found in raw["common"].items()}
-    themes = {}
+    frames = {}
     for name, theme in raw["themes"].items():
-        if not isinstance(theme, dict) or not set(PARTS) >= set(theme):
-            raise _Broken(f"`themes.{name}` has parts other than {', '.join(PARTS)}. Name its parts so.")
-        frames = {part: [*theme.get(part, []), *common.get(part, [])] for part in PARTS}
-        themes[name] = {
+        if not isinstance(theme, dict) or set(theme) != set(PARTS):
+            raise _Broken(f"`themes.{name}` needs the parts {', '.join(PARTS)}, and no others. Write all three.")
+        frames[name] = {
             part: [
                 _frame(frame, f"themes.{name}.{part}[{i}]")
                 for i, frame in enumerate(_list(found, f"themes.{name}.{part}"))
             ]
-            for part, found in frames.items()
+            for part, found in theme.items()
         }
     function_words = {}
     for language in LANGUAGES:
@@ -411,10 +421,11 @@ def _parse(raw: Any) -> Grammar:
             name: [_word(entry, f"words.{name}[{i}]") for i, entry in enumerate(_list(found, f"words.{name}"))]
             for name, found in raw["words"].items()
         },
-        frames=themes,
+        frames=frames,
         function_words=function_words,
     )
     _check_slots(grammar)
+    _check_runs(grammar)
     return grammar
 
 
@@ -528,6 +539,27 @@ def _check_slots(grammar: Grammar) -> None:
         list(TopologicalSorter(uses).static_order())
     except CycleError as cycle:
         raise _Broken(f"`words`: {' → '.join(cycle.args[1])} contain each other. Break the circle.") from None
+
+
+def _check_runs(grammar: Grammar) -> None:
+    """Two documents may have the same frames: these must not have `RUN` words in a row without a draw in between."""
+    for theme, parts in grammar.frames.items():
+        for language in LANGUAGES:
+            for shape in SHAPES:
+                for plan in itertools.product(*(parts[part] for part in shape)):
+                    text = " ".join(_with_blanks(entry.templates[language]) for entry in plan)
+                    for run in _runs(words_of(text), RUN):
+                        if not any(_BLANK in word for word in run):
+                            raise _Broken(
+                                f"`themes.{theme}`: frames with the words `{' '.join(run)}` in a row make documents "
+                                f"alike, whatever is drawn. Put a slot among them, fewer than {RUN} words apart."
+                            )
+
+
+def _with_blanks(template: Template) -> str:
+    return "".join(
+        part if isinstance(part, str) else _BLANK if part.forms is None else part.forms[0] for part in template
+    )
 
 
 def _slots(entry: Entry) -> list[Slot]:
