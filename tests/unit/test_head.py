@@ -28,7 +28,7 @@ def whole(logits, labels):
     return own, (own - mean) / deviation
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(512, 4096), (5, 100), (1, 1)])
+@pytest.mark.parametrize(("rows", "columns"), [(512, 8192), (5, 100), (1, 1)])
 @pytest.mark.parametrize("cap", [None, 2.0])
 def test_tiles_do_not_matter(loaded, monkeypatch, rows, columns, cap):
     monkeypatch.setattr(head, "ROWS", rows)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 ROWS = 512
 """Positions of a tile: bf16 products of fewer are slower, as the weights are read again for each."""
-COLUMNS = 4096
+COLUMNS = 8192
 """Vocabulary of a tile."""
 LEAST_DEVIATION = 1e-4
 """A log-probability's least standard deviation, nats: below it, fp32 rounding is all there is."""
