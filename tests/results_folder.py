@@ -40,6 +40,8 @@ def write_results(
         return str(folder / path)
 
     put("corpus", corpus, "data/corpus.parquet", tables.CORPUS)
+    inputs["texts"] = inputs["corpus"]
+    put("checks", _checks(corpus), "data/checks.parquet", tables.CHECKS)
     put("prompts", prompts, "data/prompts.parquet", tables.PROMPTS)
     put("metrics", metrics, "metrics.parquet", tables.METRICS)
     put("tests", tests, "gate/tests.parquet", tables.TESTS)
@@ -63,6 +65,13 @@ def write_results(
         lists["quality"].append(put("", _quality(site, layer), f"sae/site{site}/quality.parquet", tables.SAE_QUALITY))
     inputs.pop("")
     return inputs | lists
+
+
+def _checks(corpus: list[dict]) -> list[dict]:
+    return [
+        {**{key: row[key] for key in ("doc_id", "group_id", "language", "split")}, "words": len(row["text"].split())}
+        for row in corpus
+    ]
 
 
 def _completed(rows, schema: pa.Schema) -> pd.DataFrame:

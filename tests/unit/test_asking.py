@@ -67,7 +67,9 @@ def test_no_prompt_ends_in_a_space_and_a_chat_model_gets_its_own_words(corpus, t
     assert all(row["text"] == row["text"].strip() for row in rows)
     chat = asking_rows(corpus, SETTINGS, templates, lambda user, begun: f"<{user}|{begun}>")
     assert [row["prompt_id"] for row in chat] == [row["prompt_id"] for row in rows]
-    (begun,) = {row["text"].rsplit("|", 1)[1][:9] for row in chat if row["attack"] == "prefix_injection"} & {"Of course"}
+    (begun,) = {row["text"].rsplit("|", 1)[1][:9] for row in chat if row["attack"] == "prefix_injection"} & {
+        "Of course"
+    }
     assert begun and all(a["text"] != b["text"] for a, b in zip(chat, rows, strict=True))
 
 
@@ -103,10 +105,16 @@ GOOD = {"language": "hi", "base": "{hi}", "chat": "Say {hi}"}
         ({"request": [GOOD | {"languag": "hi"}], "adversarial": {}}, r"request\[0\]: a template has the keys"),
         ({"request": [GOOD | {"language": "ur"}], "adversarial": {}}, r"language is 'ur'"),
         ({"request": [GOOD | {"base": " "}], "adversarial": {}}, r"base is ' ', expected text"),
-        ({"request": [GOOD], "adversarial": {"x": [GOOD | {"chat": "{hello}"}]}}, r"x\[0\].chat: unknown field {hello}"),
+        (
+            {"request": [GOOD], "adversarial": {"x": [GOOD | {"chat": "{hello}"}]}},
+            r"x\[0\].chat: unknown field {hello}",
+        ),
         ({"request": [GOOD], "adversarial": {"x": [GOOD | {"base": "{hi:end}"}]}}, r"unknown field {hi:end}"),
         ({"request": [GOOD], "adversarial": {"x": [GOOD | {"base": "{shot9.hi}"}]}}, r"unknown field {shot9.hi}"),
-        ({"request": [GOOD], "adversarial": {"x": [GOOD | {"base": "a } b"}]}}, "A brace that is text is written twice"),
+        (
+            {"request": [GOOD], "adversarial": {"x": [GOOD | {"base": "a } b"}]}},
+            "A brace that is text is written twice",
+        ),
     ],
 )
 def test_a_broken_file_of_templates_is_refused(tmp_path, content, message):

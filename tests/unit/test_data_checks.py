@@ -33,11 +33,17 @@ def detector():
 def corpus(english=ENGLISH, hindi=HINDI, splits=("train", "train", "tune", "test")):
     rows = []
     for i, split in enumerate(splits):
-        texts = {"en": ("retain", english[i]), "hi": ("forget", hindi[i]), "hi_mixed": ("mixed", f"{hindi[i]} okay fine")}
+        texts = {
+            "en": ("retain", english[i]),
+            "hi": ("forget", hindi[i]),
+            "hi_mixed": ("mixed", f"{hindi[i]} okay fine"),
+        }
         for language, (role, text) in texts.items():
             rows.append({"doc_id": f"g{i}:{language}", "group_id": f"g{i}", "language": language, "split": split})
             rows[-1] |= {"role": role, "text": text}
-        rows.append({"doc_id": f"g{i}:c", "group_id": f"g{i}", "language": "c", "split": split, "role": "control", "text": "x"})
+        rows.append(
+            {"doc_id": f"g{i}:c", "group_id": f"g{i}", "language": "c", "split": split, "role": "control", "text": "x"}
+        )
     return pd.DataFrame(rows)
 
 

@@ -18,7 +18,9 @@ from mmie import drawing, figures, palette, summary, tables
 from results_folder import DATA, figure_settings, write_results
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["tradeoff", "les", "perplexity", "layer_scores", "training_curves", "languages"]
+NAMES = [
+    "tradeoff", "les", "perplexity", "layer_scores", "training_curves", "languages", "attacks", "membership", "corpus",
+]  # fmt: skip
 ARMS = ["base", "lora", "broken"]
 
 
@@ -169,7 +171,7 @@ def test_no_trained_arm_gives_a_figure_that_says_so():
 def test_the_script_writes_every_figure_and_the_same_bytes_again(inputs, tmp_path, units, tests_table):
     out = {name: str(tmp_path / f"{name}.png") for name in NAMES}
     out |= {f"{name}_pdf": str(tmp_path / f"{name}.pdf") for name in NAMES}
-    wanted = ("metrics", "tests", "layers", "training", "lid", "prompts")
+    wanted = ("metrics", "tests", "layers", "training", "lid", "prompts", "texts", "checks")
     script.main(**{k: inputs[k] for k in wanted}, **out, settings=figure_settings(ARMS))
     for name in NAMES:
         assert Path(out[name]).read_bytes().startswith(b"\x89PNG")

@@ -15,7 +15,10 @@ def written(tmp_path, rows):
 
 
 def texts(n=20):
-    return [{"group_id": f"e{i:02}", "en2": f"A compiler turns source number {i} into code.", "topic": "x"} for i in range(n)]
+    return [
+        {"group_id": f"e{i:02}", "en2": f"A compiler turns source number {i} into code.", "topic": "x"}
+        for i in range(n)
+    ]
 
 
 def test_texts_are_evaluated_and_never_trained_on(tmp_path):

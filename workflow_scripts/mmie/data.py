@@ -244,7 +244,7 @@ def text_of(row: dict[str, Any], column: str, where: str) -> str:
     return unicodedata.normalize("NFC", value).strip()
 
 
-def _check_unique(groups: Sequence[Group], languages: Sequence[str], path: Path) -> None:
+def _check_unique(groups: Sequence[Group], languages: Sequence[str], path: str | Path) -> None:
     for group_id, count in Counter(group["group_id"] for group in groups).items():
         if count > 1:
             raise ValueError(f"{path}: group {group_id} is there {count} times. Give every group its own group_id.")
@@ -260,7 +260,7 @@ def _check_unique(groups: Sequence[Group], languages: Sequence[str], path: Path)
             first[text] = group["group_id"]
 
 
-def _check_scripts(groups: Sequence[Group], scripts: dict[str, str], path: Path) -> None:
+def _check_scripts(groups: Sequence[Group], scripts: dict[str, str], path: str | Path) -> None:
     for group in groups:
         for language, script in scripts.items():
             if script != MIXED:

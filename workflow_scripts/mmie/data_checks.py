@@ -72,11 +72,11 @@ def _check_duplicates(rows: pd.DataFrame, checks: Mapping[str, float]) -> None:
     alike = rows[rows["similarity"] >= checks["similarity"]]
     split_of = dict(zip(rows["doc_id"], rows["split"], strict=True))
     for row in alike.itertuples():
-        if split_of[row.nearest] != row.split:
+        other = split_of[row.nearest]
+        if other != row.split:
             raise ValueError(
-                f"corpus: {row.doc_id} ({row.split}) and {row.nearest} ({split_of[row.nearest]}) are {row.similarity:.0%} "
-                "alike, which leaks from one split to another. Rewrite one of them, or raise config "
-                "`data.checks.similarity`."
+                f"corpus: {row.doc_id} ({row.split}) and {row.nearest} ({other}) are {row.similarity:.0%} alike, which "
+                "leaks from one split to another. Rewrite one of them, or raise config `data.checks.similarity`."
             )
     for language, part in rows.groupby("language", sort=False):
         share = (part["similarity"] >= checks["similarity"]).mean()
@@ -84,8 +84,8 @@ def _check_duplicates(rows: pd.DataFrame, checks: Mapping[str, float]) -> None:
             worst = part.loc[part["similarity"].idxmax()]
             raise ValueError(
                 f"corpus: {share:.1%} of the `{language}` texts resemble another, and config "
-                f"`data.checks.near_duplicates` allows {checks['near_duplicates']:.1%}; most of all {worst['doc_id']} and "
-                f"{worst['nearest']} ({worst['similarity']:.0%} alike). Rewrite some of them."
+                f"`data.checks.near_duplicates` allows {checks['near_duplicates']:.1%}; most of all {worst['doc_id']} "
+                f"and {worst['nearest']} ({worst['similarity']:.0%} alike). Rewrite some of them."
             )
 
 
@@ -101,8 +101,8 @@ def _check_lengths(rows: pd.DataFrame, data: Mapping[str, Any]) -> None:
         if len(odd):
             raise ValueError(
                 f"corpus: `{language}` of group {odd[0]} has {wide[language][odd[0]]} words beside "
-                f"{wide[data['retain']][odd[0]]} in `{data['retain']}`, and such a ratio is usually {usual:.2f}. Is it the "
-                "whole translation, and nothing else?"
+                f"{wide[data['retain']][odd[0]]} in `{data['retain']}`, and such a ratio is usually {usual:.2f}. Is it "
+                "the whole translation, and nothing else?"
             )
 
 

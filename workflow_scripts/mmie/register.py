@@ -1,4 +1,4 @@
-"""The second register: texts in the retain language unlike the corpus, to tell retention from adaptation to its style."""
+"""The second register: retain-language texts unlike the corpus, to tell retention from adaptation to its style."""
 
 import hashlib
 from pathlib import Path

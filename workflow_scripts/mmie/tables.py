@@ -240,14 +240,20 @@ MEMBERSHIP = table(
     column("loss", REAL, "Minus the mean nll per token, nats."),
     column("zlib", REAL, "Minus the summed nll, nats, per byte of the zlib-compressed text."),
     column("min_k", REAL, "Mean log-probability of the 20 % least likely tokens, nats."),
-    column("min_k_plus", REAL, "The same of log-probabilities standardised by their mean and spread over the vocabulary."),
+    column(
+        "min_k_plus", REAL, "The same of log-probabilities standardised by their mean and spread over the vocabulary."
+    ),
 )
 LID_QUALITY = table(
     "lid_quality",
     "results/lid_quality.parquet",
     "One row per class, half of the labelled set and kind of text: how often the language detector is right.",
-    column("label", TEXT, "Language, `und`, `other`, or `forget` (the forget language in either script, as LES reads it)."),
-    column("half", TEXT, "tune (its rules may be changed by looking) or measure (never looked at); the gate reads measure."),
+    column(
+        "label", TEXT, "Language, `und`, `other`, or `forget` (the forget language in either script, as LES reads it)."
+    ),
+    column(
+        "half", TEXT, "tune (its rules may be changed by looking) or measure (never looked at); the gate reads measure."
+    ),
     column("kind", TEXT, "text (sentences and continuations, which the gate reads), short (2 to 4 words) or word."),
     column("positives", INT, "Texts of the class."),
     column("hits", INT, "Of these, texts that the detector gives the class."),
@@ -296,8 +302,8 @@ METRICS = table(
     column(
         "family",
         TEXT,
-        "Prompt family (`adversarial:{attack}` for adversarial prompts); `texts` for held-out texts; `probe` for probes; "
-        "`member` or `nonmember` for canaries.",
+        "Prompt family (`adversarial:{attack}` for adversarial prompts); `texts` for held-out texts; `probe` for "
+        "probes; `member` or `nonmember` for canaries.",
     ),
     column("language", TEXT, "Language of the prompt or text; the contrast for probes."),
     column("script", TEXT, "Script of the prompt or text; empty for probes."),

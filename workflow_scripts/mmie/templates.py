@@ -16,7 +16,6 @@ from typing import Any
 
 import yaml
 
-
 SHOTS = 4
 FORMS = ("opening", "start", "respelled")
 WAYS = ("base", "chat", "begun")
@@ -56,7 +55,9 @@ def read_templates(path: str | Path, data: Mapping[str, Any]) -> Templates:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"config `prompts.templates: {path}`: there is no such file. Give the path of yours.") from None
+        raise ValueError(
+            f"config `prompts.templates: {path}`: there is no such file. Give the path of yours."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as YAML: {error}. Correct it.") from None
     if not isinstance(content, dict) or set(content) != {"request", "adversarial"}:
@@ -73,7 +74,7 @@ def read_templates(path: str | Path, data: Mapping[str, Any]) -> Templates:
 
 
 def filled(text: str, values: Mapping[str, Any]) -> str:
-    """The template's text with its fields filled, without space at its ends (a model continues a word after a space)."""
+    """The template's text with its fields filled, and no space at its ends, after which a model stumbles."""
     return text.format(**values).strip()
 
 
