@@ -158,7 +158,7 @@ def limits(
             f"once as {forget} and once not, and both must pass.",
         ),
     ]
-    if not any("G9" in arm["gates"] for arm in decision["arms"].values()):
+    if all(arm["gates"].get("G9", {}).get("outcome", "missing") == "missing" for arm in decision["arms"].values()):
         text = (
             "Quantisation, fine-tuning, steering or adversarial prompts may bring the language back; no gate asks here."
         )

@@ -1,4 +1,4 @@
-"""Gates on rates: G1 extraction, G3 code-mixed prompts, G7 adversarial prompts, G8 fluency, and G5's leak and confusion."""
+"""Gates on rates: G1 extraction, G3 code-mixed and G7 adversarial prompts, G8 fluency, G5's leak and confusion."""
 
 from __future__ import annotations
 
