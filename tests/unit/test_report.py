@@ -30,7 +30,7 @@ def write_report(inputs, folder, settings=None):
     for name in FIGURES:
         images[name] = str(folder / f"{name}.png")
         Path(images[name]).write_bytes(PNG)
-    wanted = ("prompts", "corpus", "metrics", "tests", "decision", "generations", "lid", "features", "quality")
+    wanted = ("prompts", "corpus", "metrics", "tests", "decision", "generations", "lid", "features", "quality", "lid_quality")
     script.main(**{k: inputs[k] for k in wanted}, **images, **out, settings=settings or report_settings(ARMS))
     return {name: Path(path).read_text(encoding="utf-8") for name, path in out.items()}
 
@@ -178,7 +178,7 @@ def test_csv_keeps_every_digit(written, decision):
         for column in ("estimate", "p", "margin"):
             assert row[column] == gate[column] or (pd.isna(row[column]) and gate[column] is None)
     metrics = pd.read_csv(io.StringIO(written["metrics_csv"]))
-    assert set(metrics["metric"]) == {"les", "perplexity_ratio"}
+    assert {"les", "perplexity", "probe_auc", "mia_auc_loss"} <= set(metrics["metric"])
     assert set(metrics["arm"]) == set(ARMS)
 
 
