@@ -135,7 +135,8 @@ def test_the_ratio_test_is_stricter_than_recovery():
 
 @pytest.fixture(scope="module")
 def five():
-    arms = {"good": replace(PERFECT, seed_spread=0.01), "shaky": replace(PERFECT, seed_spread=0.15)}
+    quiet = replace(PERFECT, leak=0.002)
+    arms = {"good": replace(quiet, seed_spread=0.01), "shaky": replace(quiet, seed_spread=0.09)}
     metrics = make_metrics(arms, n=200, seeds=(0, 1, 2, 3, 4))
     return metrics, *make_decision(metrics)
 
@@ -212,7 +213,7 @@ def test_the_sentence_of_a_stop_says_what_was_achieved_and_what_it_cost():
     ), text
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([PERFECT, COLLAPSED, IDENTICAL, DURABLE]), st.integers(20, 60))
 def test_rows_are_probabilities_whatever_the_order(seed, model, n):
     metrics = make_metrics({"arm": model}, n=n, seed=seed, members=40)
@@ -238,7 +239,7 @@ def test_a_wider_margin_never_makes_a_pass_a_fail(world, name):
 
 def test_missing_scores_are_refused(world):
     metrics = world[0][world[0]["arm"].isin(["base", "good"])].copy()
-    one = metrics.index[(metrics["metric"] == "mia_loss") & (metrics["arm"] == "good")][0]
+    one = metrics.index[(metrics["metric"] == "mia_loss") & (metrics["arm"] == "good") & (metrics["variant"] == "plain")][0]
     metrics.loc[one, "value"] = np.nan
     with pytest.raises(ValueError, match="mia_loss on .*missing or infinite"):
         gate.run_tests(metrics, NO_QUALITY, SETTINGS)
