@@ -57,7 +57,8 @@ def _recovery(evidence: Evidence, run: Run, variant: str, script: str, language:
     recovery = float(np.clip((row.value - arm) / (row.base - arm), 0, 1)) if row.base > arm else 1.0
     row.failing = recovery >= r
     row.note = f"recovery {recovery:.3f}, from {arm:.3f} before the attack"
-    base = row.base
-    row.alternative = GOOD_RATE / base
-    row.power_at = lambda size: power.ratio_power(size, base, GOOD_RATE, r, alpha)
+    # An edit that survives answers as often as before the attack, and no arm is expected to answer never.
+    base, good = row.base, max(GOOD_RATE, arm)
+    row.alternative = good / base
+    row.power_at = lambda size: power.ratio_power(size, base, good, r, alpha)
     return row

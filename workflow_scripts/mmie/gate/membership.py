@@ -65,7 +65,7 @@ def _attack(
     row.ci_low, row.ci_high = _distance(found)
     row.p = found.p(margin)
     row.power_at = lambda size: equivalence_power(size, size * others / members, scripts, margin, alpha)
-    row.weak = weak or _one_sided(found, list(strata), margin)
+    row.weak = weak or (_one_sided(found, list(strata), margin) if row.p <= alpha else "")
     row.note = _note(found, strata)
     return row
 
