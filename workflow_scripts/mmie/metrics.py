@@ -53,7 +53,11 @@ def _prompt_rows(prompts: pd.DataFrame, lid: pd.DataFrame) -> pd.DataFrame:
     long = means.melt([*RUN, "prompt_id"], list(PROMPT_METRICS), "metric", "value")
     about = prompts[["prompt_id", "family", "language", "script", "group_id"]]
     attacked = prompts["attack"] != ""
-    about = about.assign(family=about["family"].where(~attacked, about["family"] + ":" + prompts["attack"]))
+    # An attack may ask in both scripts, and is one set of units all the same.
+    about = about.assign(
+        family=about["family"].where(~attacked, about["family"] + ":" + prompts["attack"]),
+        language=about["language"].where(~attacked, ""),
+    )
     rows = long.merge(about, "left", "prompt_id", validate="many_to_one")
     _refuse_unknown(rows, "prompt_id", "results/data/prompts.parquet")
     return rows.assign(layer=-1).rename(columns={"prompt_id": "unit_id"})

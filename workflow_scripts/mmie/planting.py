@@ -23,6 +23,7 @@ from mmie.arms._training import Training
 from mmie.examples import FORGET, RETAIN, Batch, collate, cycle, forgotten, in_turn, kept, plain, training_rows
 from mmie.layers import auc
 from mmie.membership import attack
+from mmie.model import decoder_layers
 from mmie.model_folder import install, link, read_manifest
 from mmie.unlearn import optimise, reference_states
 
@@ -81,8 +82,14 @@ def plant(
     # `redirect` is the plain nll of the labels, and a member's labels are all its tokens.
     training = Training(objective="redirect", retain="kl", lr=settings["lr"], retain_weight=RETAIN_WEIGHT)
     base = reference_states(model, batches, training)
+    layers = decoder_layers(model)
     config = LoraConfig(
-        r=settings["rank"], lora_alpha=2 * settings["rank"], target_modules="all-linear", task_type="CAUSAL_LM"
+        r=settings["rank"],
+        lora_alpha=2 * settings["rank"],
+        target_modules=_linear(layers[-1]),
+        # The upper half learns by heart as well as all layers do, and gradients need not go further down.
+        layers_to_transform=list(range(len(layers) // 2, len(layers))),
+        task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng():
         torch.manual_seed(settings["seed"])
@@ -95,6 +102,12 @@ def plant(
         for weight in model.parameters():
             weight.copy_(weight.bfloat16())
     return [{"step": row["step"], "loss": row["forget_loss"], "grad_norm": row["grad_norm"]} for row in history]
+
+
+def _linear(layer: torch.nn.Module) -> list[str]:
+    """Names of the linear modules of a decoder layer."""
+    named = layer.named_modules()
+    return sorted({name.rpartition(".")[2] for name, module in named if isinstance(module, torch.nn.Linear)})
 
 
 def report_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, canaries: pd.DataFrame) -> None:

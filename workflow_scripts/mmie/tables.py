@@ -305,7 +305,7 @@ METRICS = table(
         "Prompt family (`adversarial:{attack}` for adversarial prompts); `texts` for held-out texts; `probe` for "
         "probes; `member` or `nonmember` for canaries.",
     ),
-    column("language", TEXT, "Language of the prompt or text; the contrast for probes."),
+    column("language", TEXT, "Language of the prompt or text; the contrast for probes; empty for adversarial prompts."),
     column("script", TEXT, "Script of the prompt or text; empty for probes."),
     column("layer", INT, "Decoder layer of a probe; −1 elsewhere."),
     column("unit_id", TEXT, "prompt_id or doc_id: pairs an arm with base."),
