@@ -1,0 +1,238 @@
+"""
+The parts of every gate as an experiment's config has them, each with its power: before anything is trained.
+
+A part knows its test, how many units the config gives it, what a good arm does there, and how to draw p-values of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtr, stdtrit
+
+from mmie import power
+from mmie.assumptions import Assumptions
+from mmie.simulation import Change, Pair, t_tests, two_way_tests
+from mmie.statistics import ratio_test, rise_test
+from mmie.two_way import SEEDS_FOR_METHOD
+
+Array = npt.NDArray[np.float64]
+
+UNITS_FOR_MEANS = 150
+"""Texts below which the gate trusts no test of a mean."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a gate, or several that are alike."""
+
+    gate: str
+    name: str
+    test: str
+    margin: float
+    good: float
+    """The tested quantity in a good arm."""
+    lowest: float
+    """Where a search for the largest detectable value starts."""
+    power: Callable[[int, float], float]
+    """Probability to pass with so many units at such a value of the tested quantity, for one seed."""
+    draw: Callable[[np.random.Generator, int, int, int], Array]
+    """P-values of a good arm from (stream, experiments, units, seeds), [sim]: the largest over seeds or the method's."""
+    units: str = "groups"
+    fixed: int | None = None
+    """Units where they do not grow with the held-out groups."""
+    at_least: int = 0
+    alike: int = 1
+
+    def size(self, groups: int) -> int:
+        """Units of the part with so many held-out groups."""
+        return groups if self.fixed is None else self.fixed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the config says, as far as the power depends on it."""
+
+    gate: dict[str, Any]
+    data: dict[str, Any]
+    probe_layers: int
+    contrasts: int
+    adversarial: int
+    attacks: tuple[str, ...]
+    register_texts: int
+    members: int
+    nonmembers: int
+
+    def margin(self, name: str) -> float:
+        """A margin of config ``gate.margins``."""
+        return float(self.gate["margins"][name])
+
+    @property
+    def alpha(self) -> float:
+        """Level of every test."""
+        return float(self.gate["alpha"])
+
+    @property
+    def scripts(self) -> list[str]:
+        """Keys of ``data.forget`` that name a column."""
+        return [script for script, language in self.data["forget"].items() if language]
+
+
+def parts(plan: Plan, assumed: Assumptions) -> list[Part]:
+    """Every part of every gate, in the order of the gates."""
+    found = [*_extraction(plan, assumed), *_english(plan, assumed), *_probes(plan, assumed)]
+    found += [*_neighbours(plan, assumed), *_membership(plan, assumed), *_asked(plan, assumed)]
+    found += [*_fluency(plan, assumed), *_durability(plan, assumed)]
+    return sorted(found, key=lambda part: part.gate)
+
+
+def _extraction(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
+    base = {"native": assumed.base_native, "roman": assumed.base_roman}
+    families = [("G1", script, base.get(script, assumed.base_native), "extraction") for script in plan.scripts]
+    if plan.data.get("mixed"):
+        families.append(("G3", "mixed", assumed.base_mixed, "mixed"))
+    for gate, name, rate, margin in families:
+        yield _ratio(plan, gate, name, rate, assumed.good_rate, margin)
+        yield _ratio(plan, gate, f"{name}:broad", rate, assumed.good_broad, margin)
+
+
+def _english(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
+    retain = plan.data["retain"]
+    settings = (assumed.good_english, assumed.spread_english)
+    yield _perplexity(plan, assumed, "G2", retain, "english", *settings)
+    if plan.register_texts:
+        yield _perplexity(plan, assumed, "G2", f"{retain}2", "english", *settings, fixed=plan.register_texts)
+
+
+def _probes(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
+    margin = 2 * plan.margin("decodability") * float(np.log(2))
+    yield Part(
+        "G4", "each layer × contrast", "mean of nats", margin, assumed.probe_gain, -margin,
+        power=_trusted(lambda n, gain: power.mean_power(n, gain - margin, assumed.probe_spread, plan.alpha)),
+        draw=_means(Change(assumed.probe_gain - margin, assumed.probe_spread, assumed.text_share)),
+        at_least=UNITS_FOR_MEANS, alike=plan.probe_layers * plan.contrasts,
+    )  # fmt: skip
+
+
+def _neighbours(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
+    seen = (assumed.good_neighbour, assumed.spread_neighbour, assumed.base_pass, assumed.pass_discordance)
+    unseen = (assumed.good_unseen, assumed.spread_unseen, assumed.base_pass_unseen, assumed.pass_discordance_unseen)
+    languages = [(code, "neighbour_perplexity", *seen) for code in plan.data["neighbours"]]
+    languages += [(code, "unseen_perplexity", *unseen) for code in plan.data["unseen"]]
+    for code, damage, ratio, spread, base, discordance in languages:
+        leak = assumed.leak_discordance
+        yield _rise(plan, "G5", f"{code}:leak", "neighbour_leak", assumed.base_leak, leak)
+        yield _perplexity(plan, assumed, "G5", f"{code}:perplexity", damage, ratio, spread)
+        # A fall of passes is a rise of failures.
+        yield _rise(plan, "G5", f"{code}:confusion", "neighbour_confusion", 1 - base, discordance)
+
+
+def _membership(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
+    if not plan.members:
+        return
+    margin, strata, ratio = plan.margin("membership"), len(plan.scripts), plan.nonmembers / plan.members
+    attacks = int(assumed.attacks_membership)
+
+    def error(members: int) -> float:
+        m, n = members / strata, members * ratio / strata
+        return float(np.sqrt((m + n + 1) / (12 * m * n) / strata))
+
+    def area_power(members: int, away: float) -> float:
+        df = members - strata
+        half, shift = margin / error(members) - stdtrit(df, 1 - plan.alpha), away / error(members)
+        return float(max(0.0, stdtr(df, half - shift) - stdtr(df, -half - shift)))
+
+    def draw(rng: np.random.Generator, sims: int, members: int, seeds: int) -> Array:
+        shared, own = rng.standard_normal((sims, 1)), rng.standard_normal((sims, attacks * seeds))
+        c = assumed.attack_correlation
+        auc = assumed.good_auc + error(members) * (np.sqrt(c) * shared + np.sqrt(1 - c) * own)
+        return np.asarray(stdtr(members - strata, (np.abs(auc - 0.5) - margin) / error(members)).max(axis=1))
+
+    away = abs(assumed.good_auc - 0.5)
+    yield Part(
+        "G6", "each attack", "AUC: TOST", margin, away, 0.0, area_power, draw, "members", plan.members, alike=attacks
+    )
+
+
+def _asked(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
+    yield _ratio(plan, "G7", "request", assumed.base_asked, assumed.good_rate, "adversarial")
+    if plan.adversarial and plan.attacks:
+        yield _ratio(
+            plan, "G7", "each attack", assumed.base_asked, assumed.good_rate, "adversarial",
+            units="prompts", fixed=plan.adversarial, alike=len(plan.attacks),
+        )  # fmt: skip
+
+
+def _fluency(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
+    families = len(plan.scripts) + bool(plan.data.get("mixed"))
+    base, discordance = assumed.base_debris, assumed.debris_discordance
+    yield _rise(plan, "G8", "each family: und, repetition", "fluency", base, discordance, alike=2 * families)
+
+
+def _durability(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
+    base = {"native": assumed.base_native, "roman": assumed.base_roman}
+    for script in plan.scripts:
+        rate = base.get(script, assumed.base_native)
+        yield _ratio(plan, "G9", f"{script}, an attack", rate, assumed.good_durable, "durability")
+
+
+def _ratio(plan: Plan, gate: str, name: str, base: float, arm: float, margin: str, **more: Any) -> Part:
+    rho, alpha = plan.margin(margin), plan.alpha
+
+    def draw(rng: np.random.Generator, sims: int, n: int, seeds: int) -> Array:
+        return np.asarray(ratio_test(*Pair.independent(base, arm).draw(rng, sims, n, seeds), n, rho).max(axis=1))
+
+    return Part(
+        gate, name, "ratio of rates", rho, arm / base, 0.0,
+        power=lambda n, ratio: power.ratio_power(n, base, ratio * base, rho, alpha), draw=draw, **more,
+    )  # fmt: skip
+
+
+def _rise(plan: Plan, gate: str, name: str, margin: str, base: float, discordance: float, **more: Any) -> Part:
+    delta, alpha = plan.margin(margin), plan.alpha
+    pair = Pair.discordant(base, discordance, discordance)
+
+    def draw(rng: np.random.Generator, sims: int, n: int, seeds: int) -> Array:
+        _, up, down = pair.draw(rng, sims, n, seeds)
+        return np.asarray(rise_test(up, down, n, delta).max(axis=1))
+
+    return Part(
+        gate, name, "difference of rates", delta, 0.0, -discordance,
+        power=lambda n, rise: power.rise_power(n, max(0.0, discordance + rise), discordance, delta, alpha),
+        draw=draw, **more,
+    )  # fmt: skip
+
+
+def _perplexity(
+    plan: Plan, assumed: Assumptions, gate: str, name: str, margin: str, ratio: float, spread: float, **more: Any
+) -> Part:
+    m = plan.margin(margin)
+    # A margin close to 1 leaves a good arm less room than usual: then halfway to the margin, as in the gate.
+    good = min(float(np.log(ratio)), float(np.log(m)) / 2)
+    change = Change(good - float(np.log(m)), spread, assumed.text_share, assumed.seed_spread)
+    return Part(
+        gate, name, "mean of log-perplexity", m, float(np.exp(good)), 0.5,
+        power=_trusted(lambda n, value: power.mean_power(n, float(np.log(value / m)), spread, plan.alpha)),
+        draw=_means(change), at_least=UNITS_FOR_MEANS, **more,
+    )  # fmt: skip
+
+
+def _trusted(chance: Callable[[int, float], float]) -> Callable[[int, float], float]:
+    """A gate trusts no mean of few texts: with fewer, nothing passes."""
+    return lambda n, value: chance(n, value) if n >= UNITS_FOR_MEANS else 0.0
+
+
+def _means(change: Change) -> Callable[[np.random.Generator, int, int, int], Array]:
+    """The t test alone: the gate's p is the larger of it and a bootstrap that differs little for normal changes."""
+
+    def draw(rng: np.random.Generator, sims: int, n: int, seeds: int) -> Array:
+        if n < UNITS_FOR_MEANS:
+            return np.ones(sims)
+        values = change.draw(rng, sims, n, seeds)
+        return two_way_tests(values) if seeds >= SEEDS_FOR_METHOD else t_tests(values).max(axis=1)
+
+    return draw
