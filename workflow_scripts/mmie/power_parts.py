@@ -6,7 +6,7 @@ A part knows its test, how many units the config gives it, what a good arm does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,16 @@ from scipy.special import stdtr, stdtrit
 
 from mmie import power
 from mmie.assumptions import Assumptions
-from mmie.simulation import Change, Pair, t_tests, two_way_tests
+from mmie.probes import contrasts
+from mmie.register import register_rows
+from mmie.simulation import Area, Change, Moments, Pair
 from mmie.statistics import ratio_test, rise_test
+from mmie.templates import read_templates
 from mmie.two_way import SEEDS_FOR_METHOD
 
 Array = npt.NDArray[np.float64]
+
+Truth = Pair | Change | Area
 
 UNITS_FOR_MEANS = 150
 """Texts below which the gate trusts no test of a mean."""
@@ -40,17 +45,25 @@ class Part:
     """Where a search for the largest detectable value starts."""
     power: Callable[[int, float], float]
     """Probability to pass with so many units at such a value of the tested quantity, for one seed."""
-    draw: Callable[[np.random.Generator, int, int, int], Array]
-    """P-values of a good arm from (stream, experiments, units, seeds), [sim]: the largest over seeds or the method's."""
+    truth: Truth
+    """What a good arm does."""
+    judge: Callable[[Any, int], Array]
+    """P-values from what ``truth`` draws and the number of units, [sim]: the largest over seeds, or the method's."""
     units: str = "groups"
     fixed: int | None = None
     """Units where they do not grow with the held-out groups."""
     at_least: int = 0
     alike: int = 1
+    together: bool = False
+    """All that are alike are drawn at once, because they depend on each other."""
 
-    def size(self, groups: int) -> int:
-        """Units of the part with so many held-out groups."""
-        return groups if self.fixed is None else self.fixed
+    def draw(self, rng: np.random.Generator, sims: int, n: int, seeds: int) -> Array:
+        """P-values of ``sims`` experiments with ``n`` units, [sim]; 1 where the gate does not trust so few."""
+        return self.judge(self.truth.draw(rng, sims, n, seeds), n) if n >= self.at_least else np.ones(sims)
+
+    def chance(self, n: int, value: float) -> float:
+        """Probability to pass, as `power`; 0 with fewer units than the gate trusts."""
+        return self.power(n, value) if n >= self.at_least else 0.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,26 @@ class Plan:
         return [script for script, language in self.data["forget"].items() if language]
 
 
+def plan_of(settings: dict[str, Any], templates: str, register: Sequence[str]) -> Plan:
+    """
+    The plan of an experiment: the config's ``gate``, ``data``, ``canaries``, ``adversarial`` and ``probe_layers``, the
+    attacks of the file ``templates``, and the held-out texts of the file ``register``, if there is one.
+    """
+    data = settings["data"]
+    held_out = [row for path in register for row in register_rows(path, data) if row["split"] == "test"]
+    return Plan(
+        gate=settings["gate"],
+        data=data,
+        probe_layers=len(settings["probe_layers"]),
+        contrasts=len(contrasts(data)),
+        adversarial=min(settings["adversarial"], settings["groups"]),
+        attacks=tuple(read_templates(templates, data).adversarial),
+        register_texts=len(held_out),
+        members=settings["canaries"]["members"],
+        nonmembers=settings["canaries"]["nonmembers"],
+    )
+
+
 def parts(plan: Plan, assumed: Assumptions) -> list[Part]:
     """Every part of every gate, in the order of the gates."""
     found = [*_extraction(plan, assumed), *_english(plan, assumed), *_probes(plan, assumed)]
@@ -105,15 +138,17 @@ def _english(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
     settings = (assumed.good_english, assumed.spread_english)
     yield _perplexity(plan, assumed, "G2", retain, "english", *settings)
     if plan.register_texts:
-        yield _perplexity(plan, assumed, "G2", f"{retain}2", "english", *settings, fixed=plan.register_texts)
+        yield _perplexity(
+            plan, assumed, "G2", f"{retain}2", "english", *settings, units="texts", fixed=plan.register_texts
+        )
 
 
 def _probes(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
     margin = 2 * plan.margin("decodability") * float(np.log(2))
     yield Part(
         "G4", "each layer × contrast", "mean of nats", margin, assumed.probe_gain, -margin,
-        power=_trusted(lambda n, gain: power.mean_power(n, gain - margin, assumed.probe_spread, plan.alpha)),
-        draw=_means(Change(assumed.probe_gain - margin, assumed.probe_spread, assumed.text_share)),
+        power=lambda n, gain: power.mean_power(n, gain - margin, assumed.probe_spread, plan.alpha),
+        truth=Change(assumed.probe_gain - margin, assumed.probe_spread, assumed.text_share), judge=_means,
         at_least=UNITS_FOR_MEANS, alike=plan.probe_layers * plan.contrasts,
     )  # fmt: skip
 
@@ -134,28 +169,24 @@ def _neighbours(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
 def _membership(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
     if not plan.members:
         return
-    margin, strata, ratio = plan.margin("membership"), len(plan.scripts), plan.nonmembers / plan.members
+    margin, strata, alpha = plan.margin("membership"), len(plan.scripts), plan.alpha
     attacks = int(assumed.attacks_membership)
-
-    def error(members: int) -> float:
-        m, n = members / strata, members * ratio / strata
-        return float(np.sqrt((m + n + 1) / (12 * m * n) / strata))
+    truth = Area(assumed.good_auc, attacks, assumed.attack_correlation, plan.nonmembers / plan.members, strata)
 
     def area_power(members: int, away: float) -> float:
-        df = members - strata
-        half, shift = margin / error(members) - stdtrit(df, 1 - plan.alpha), away / error(members)
+        df, error = members - strata, truth.error(members)
+        half, shift = margin / error - stdtrit(df, 1 - alpha), away / error
         return float(max(0.0, stdtr(df, half - shift) - stdtr(df, -half - shift)))
 
-    def draw(rng: np.random.Generator, sims: int, members: int, seeds: int) -> Array:
-        shared, own = rng.standard_normal((sims, 1)), rng.standard_normal((sims, attacks * seeds))
-        c = assumed.attack_correlation
-        auc = assumed.good_auc + error(members) * (np.sqrt(c) * shared + np.sqrt(1 - c) * own)
-        return np.asarray(stdtr(members - strata, (np.abs(auc - 0.5) - margin) / error(members)).max(axis=1))
+    def judge(aucs: Array, members: int) -> Array:
+        away = (np.abs(aucs - 0.5) - margin) / truth.error(members)
+        return np.asarray(stdtr(members - strata, away).max(axis=1))
 
-    away = abs(assumed.good_auc - 0.5)
     yield Part(
-        "G6", "each attack", "AUC: TOST", margin, away, 0.0, area_power, draw, "members", plan.members, alike=attacks
-    )
+        "G6", "each attack", "AUC: two one-sided tests", margin, abs(assumed.good_auc - 0.5), 0.0,
+        power=area_power, truth=truth, judge=judge,
+        units="members", fixed=plan.members, alike=attacks, together=True,
+    )  # fmt: skip
 
 
 def _asked(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
@@ -182,28 +213,21 @@ def _durability(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
 
 def _ratio(plan: Plan, gate: str, name: str, base: float, arm: float, margin: str, **more: Any) -> Part:
     rho, alpha = plan.margin(margin), plan.alpha
-
-    def draw(rng: np.random.Generator, sims: int, n: int, seeds: int) -> Array:
-        return np.asarray(ratio_test(*Pair.independent(base, arm).draw(rng, sims, n, seeds), n, rho).max(axis=1))
-
     return Part(
         gate, name, "ratio of rates", rho, arm / base, 0.0,
-        power=lambda n, ratio: power.ratio_power(n, base, ratio * base, rho, alpha), draw=draw, **more,
+        power=lambda n, ratio: power.ratio_power(n, base, ratio * base, rho, alpha),
+        truth=Pair.independent(base, arm),
+        judge=lambda counts, n: ratio_test(counts[0], counts[1], counts[2], n, rho).max(axis=1), **more,
     )  # fmt: skip
 
 
 def _rise(plan: Plan, gate: str, name: str, margin: str, base: float, discordance: float, **more: Any) -> Part:
     delta, alpha = plan.margin(margin), plan.alpha
-    pair = Pair.discordant(base, discordance, discordance)
-
-    def draw(rng: np.random.Generator, sims: int, n: int, seeds: int) -> Array:
-        _, up, down = pair.draw(rng, sims, n, seeds)
-        return np.asarray(rise_test(up, down, n, delta).max(axis=1))
-
     return Part(
         gate, name, "difference of rates", delta, 0.0, -discordance,
         power=lambda n, rise: power.rise_power(n, max(0.0, discordance + rise), discordance, delta, alpha),
-        draw=draw, **more,
+        truth=Pair.discordant(base, discordance, discordance),
+        judge=lambda counts, n: rise_test(counts[1], counts[2], n, delta).max(axis=1), **more,
     )  # fmt: skip
 
 
@@ -213,26 +237,15 @@ def _perplexity(
     m = plan.margin(margin)
     # A margin close to 1 leaves a good arm less room than usual: then halfway to the margin, as in the gate.
     good = min(float(np.log(ratio)), float(np.log(m)) / 2)
-    change = Change(good - float(np.log(m)), spread, assumed.text_share, assumed.seed_spread)
     return Part(
         gate, name, "mean of log-perplexity", m, float(np.exp(good)), 0.5,
-        power=_trusted(lambda n, value: power.mean_power(n, float(np.log(value / m)), spread, plan.alpha)),
-        draw=_means(change), at_least=UNITS_FOR_MEANS, **more,
+        power=lambda n, value: power.mean_power(n, float(np.log(value / m)), spread, plan.alpha),
+        truth=Change(good - float(np.log(m)), spread, assumed.text_share, assumed.seed_spread), judge=_means,
+        at_least=UNITS_FOR_MEANS, **more,
     )  # fmt: skip
 
 
-def _trusted(chance: Callable[[int, float], float]) -> Callable[[int, float], float]:
-    """A gate trusts no mean of few texts: with fewer, nothing passes."""
-    return lambda n, value: chance(n, value) if n >= UNITS_FOR_MEANS else 0.0
-
-
-def _means(change: Change) -> Callable[[np.random.Generator, int, int, int], Array]:
+def _means(moments: Moments, n: int) -> Array:
     """The t test alone: the gate's p is the larger of it and a bootstrap that differs little for normal changes."""
-
-    def draw(rng: np.random.Generator, sims: int, n: int, seeds: int) -> Array:
-        if n < UNITS_FOR_MEANS:
-            return np.ones(sims)
-        values = change.draw(rng, sims, n, seeds)
-        return two_way_tests(values) if seeds >= SEEDS_FOR_METHOD else t_tests(values).max(axis=1)
-
-    return draw
+    seeds = moments.means.shape[1]
+    return moments.two_way_tests if seeds >= SEEDS_FOR_METHOD else moments.t_tests.max(axis=1)

@@ -20,7 +20,7 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pair:
-    """Paired 0/1 answers: how often base answers 1, and how often the arm does where base does and where it does not."""
+    """Paired 0/1 answers: how often base says 1, and how often the arm does where base does and where it does not."""
 
     base: float
     stay: float
@@ -37,7 +37,9 @@ class Pair:
     def discordant(cls, base: float, up: float, down: float) -> Pair:
         """A share ``up`` of units turns from 0 to 1 and a share ``down`` from 1 to 0."""
         if not (0 <= down <= base and 0 <= up <= 1 - base and 0 < base < 1):
-            raise ValueError(f"base answers 1 at rate {base}: {up} cannot turn to 1 and {down} to 0. Give smaller ones.")
+            raise ValueError(
+                f"base answers 1 at rate {base}: {up} cannot turn to 1 and {down} to 0. Give smaller ones."
+            )
         return cls(base, 1 - down / base, up / (1 - base))
 
     @property
@@ -54,6 +56,42 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Moments:
+    """What tests of a mean read of values [sim, unit, seed]."""
+
+    n: int
+    means: Array
+    """Mean of every seed, [sim, seed]."""
+    covariances: Array
+    """Covariance of the seeds over units, [sim, seed, seed]."""
+
+    @classmethod
+    def of(cls, values: Array) -> Moments:
+        """The moments of values [sim, unit, seed]."""
+        means = values.mean(axis=1)
+        centred = values - means[:, None]
+        n = values.shape[1]
+        return cls(n, means, np.einsum("kis,kit->kst", centred, centred) / (n - 1))
+
+    @property
+    def t_tests(self) -> Array:
+        """P-values of Student's t for H0: mean ≥ 0, for each seed, [sim, seed]."""
+        error = np.sqrt(np.einsum("kss->ks", self.covariances) / self.n)
+        return np.asarray(np.clip(stdtr(self.n - 1, self.means / error), SMALLEST_P, 1.0))
+
+    @property
+    def two_way_tests(self) -> Array:
+        """P-values of ``two_way.two_way`` over units and seeds, [sim]."""
+        n, s = self.n, self.means.shape[1]
+        mean, v_seed = self.means.mean(axis=1), self.means.var(axis=1, ddof=1) / s
+        v_unit = self.covariances.mean(axis=(1, 2)) / n
+        squares = (n - 1) * np.einsum("kss->k", self.covariances) + n * s * (s - 1) * v_seed
+        v_cell = squares / (n * s - 1) / (n * s)
+        error = np.sqrt(np.maximum(np.maximum(v_unit, v_seed), v_unit + v_seed - v_cell))
+        return np.asarray(np.clip(stdtr(s - 1, mean / error), SMALLEST_P, 1.0))
+
+
+@dataclass(frozen=True)
 class Change:
     """
     A mean change per unit with normal spread between units and between seeds.
@@ -66,30 +104,43 @@ class Change:
     share: float = 0.0
     seed_spread: float = 0.0
 
-    def draw(self, rng: np.random.Generator, sims: int, n: int, seeds: int = 1) -> Array:
-        """Changes, [sim, unit, seed]."""
-        values = rng.standard_normal((sims, n, seeds))
-        if seeds > 1:
-            values *= np.sqrt(1 - self.share)
-            values += np.sqrt(self.share) * rng.standard_normal((sims, n, 1))
-        values *= self.spread
-        values += self.mean + self.seed_spread * rng.standard_normal((sims, 1, seeds))
-        return values
+    def draw(self, rng: np.random.Generator, sims: int, n: int, seeds: int = 1) -> Moments:
+        """
+        Moments of ``n`` units, n > seeds, without drawing the units: the covariance of normal values is Wishart's,
+        drawn by Bartlett's decomposition (1934, Proc. R. Soc. Edinb. 53:260–283).
+        """
+        own = np.full((seeds, seeds), self.share) + (1 - self.share) * np.eye(seeds)
+        root = self.spread * np.linalg.cholesky(own)
+        bartlett = np.tril(rng.standard_normal((sims, seeds, seeds)), -1)
+        diagonal = np.arange(seeds)
+        bartlett[:, diagonal, diagonal] = np.sqrt(rng.chisquare(n - 1 - diagonal, (sims, seeds)))
+        factor = root @ bartlett
+        means = self.mean + rng.standard_normal((sims, seeds)) @ root.T / np.sqrt(n)
+        means += self.seed_spread * rng.standard_normal((sims, seeds))
+        return Moments(n, means, factor @ factor.swapaxes(1, 2) / (n - 1))
 
 
-def t_tests(values: Array) -> Array:
-    """P-values of Student's t for H0: mean ≥ 0 over axis 1 of [sim, unit] or [sim, unit, seed]."""
-    n = values.shape[1]
-    error = values.std(axis=1, ddof=1) / np.sqrt(n)
-    return np.asarray(np.clip(stdtr(n - 1, values.mean(axis=1) / error), SMALLEST_P, 1.0))
+@dataclass(frozen=True)
+class Area:
+    """
+    The AUC of ``attacks`` membership attacks, all the same, whose estimates are normal and correlated.
 
+    There are ``ratio`` non-members to a member, and both are in ``strata`` of the same size.
+    """
 
-def two_way_tests(values: Array) -> Array:
-    """P-values of ``two_way.two_way`` over units and seeds, for each experiment of [sim, unit, seed]."""
-    _, n, s = values.shape
-    mean = values.mean(axis=(1, 2))
-    v_unit = values.mean(axis=2).var(axis=1, ddof=1) / n
-    v_seed = values.mean(axis=1).var(axis=1, ddof=1) / s
-    v_cell = values.reshape(len(values), -1).var(axis=1, ddof=1) / (n * s)
-    error = np.sqrt(np.maximum(np.maximum(v_unit, v_seed), v_unit + v_seed - v_cell))
-    return np.asarray(np.clip(stdtr(s - 1, mean / error), SMALLEST_P, 1.0))
+    auc: float
+    attacks: int
+    correlation: float
+    ratio: float
+    strata: int
+
+    def error(self, members: int) -> float:
+        """Standard error where members and non-members do not differ (Mann and Whitney 1947)."""
+        m, n = members / self.strata, members * self.ratio / self.strata
+        return float(np.sqrt((m + n + 1) / (12 * m * n) / self.strata))
+
+    def draw(self, rng: np.random.Generator, sims: int, members: int, seeds: int = 1) -> Array:
+        """Estimates of the AUC, [sim, attack × seed]."""
+        shared, own = rng.standard_normal((sims, 1)), rng.standard_normal((sims, self.attacks * seeds))
+        noise = np.sqrt(self.correlation) * shared + np.sqrt(1 - self.correlation) * own
+        return self.auc + self.error(members) * noise

@@ -348,7 +348,7 @@ POWER = table(
     column("gate", TEXT, "G1 … G9, or PROCEED (all core gates)."),
     column("part", TEXT, "Part of the gate; `whole gate` where all parts must pass (simulated)."),
     column("test", TEXT, "The test; empty for a whole gate."),
-    column("units", TEXT, "What n counts: groups, prompts (of one attack) or members."),
+    column("units", TEXT, "What n counts: groups, prompts (of one attack), texts (of the second register) or members."),
     column("groups", INT, "Held-out groups of the experiment."),
     column("configured", FLAG, "The config has so many."),
     column("n", INT, "Units of the part in such an experiment."),
