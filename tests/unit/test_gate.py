@@ -12,8 +12,19 @@ import pandas as pd
 import pytest
 
 from gate import main
-from metrics_tables import BASE, COLLAPSED, IDENTICAL, PERFECT, SETTINGS, make_decision, make_metrics
+from metrics_tables import (
+    BASE,
+    COLLAPSED,
+    IDENTICAL,
+    NO_QUALITY,
+    PERFECT,
+    SETTINGS,
+    make_decision,
+    make_metrics,
+    make_quality,
+)
 from mmie import gate, tables
+from mmie.labels import CORE
 from mmie.verdict import as_json, config_hash, decide
 
 ARMS = {"collapsed": COLLAPSED, "identical": IDENTICAL, "perfect": PERFECT}
@@ -195,7 +206,7 @@ def test_several_seeds_count_by_the_worst():
 def test_p_of_an_arm_is_the_largest_and_is_adjusted_over_arms(large):
     _, rows, decision = large
     for arm, found in decision["arms"].items():
-        core = rows[(rows["arm"] == arm) & rows["gate"].isin(gate.CORE)]
+        core = rows[(rows["arm"] == arm) & rows["gate"].isin(CORE)]
         assert found["p"] == pytest.approx(core["p"].max(), rel=1e-9)
         assert found["p"] <= found["q"] <= found["p_by"] and found["p"] <= found["p_holm"]
         for name, one in found["gates"].items():
@@ -241,17 +252,17 @@ def test_unpaired_metrics_are_refused(small):
     metrics = small[0]
     lost = (metrics["arm"] == "perfect") & (metrics["metric"] == "les") & (metrics["unit_id"] == "mixed:g0003")
     with pytest.raises(ValueError, match="not paired"):
-        gate.run_tests(metrics[~lost], SETTINGS)
+        gate.run_tests(metrics[~lost], NO_QUALITY, SETTINGS)
     with pytest.raises(ValueError, match="base"):
-        gate.run_tests(metrics[metrics["arm"] != "base"], SETTINGS)
+        gate.run_tests(metrics[metrics["arm"] != "base"], NO_QUALITY, SETTINGS)
     broken = metrics.copy()
     broken.loc[lost, "value"] = np.nan
     with pytest.raises(ValueError, match="missing"):
-        gate.run_tests(broken, SETTINGS)
+        gate.run_tests(broken, NO_QUALITY, SETTINGS)
     twice = metrics.copy()
     twice.loc[twice["unit_id"] == "mixed:g0003", "group_id"] = "g0004"
     with pytest.raises(ValueError, match="share a group"):
-        gate.run_tests(twice, SETTINGS)
+        gate.run_tests(twice, NO_QUALITY, SETTINGS)
 
 
 def test_other_tokens_than_base_are_refused(small):
@@ -259,15 +270,17 @@ def test_other_tokens_than_base_are_refused(small):
     one = (metrics["arm"] == "perfect") & (metrics["metric"] == "n_tokens") & (metrics["unit_id"] == "g0003:en")
     metrics.loc[one, "value"] += 1
     with pytest.raises(ValueError, match="token counts"):
-        gate.run_tests(metrics, SETTINGS)
+        gate.run_tests(metrics, NO_QUALITY, SETTINGS)
 
 
 def test_the_stage_writes_the_same_bytes_from_rows_in_any_order(small, tmp_path):
     metrics = small[0][small[0]["arm"].isin(["base", "perfect"])]
+    tables.write(make_quality(), tmp_path / "quality.parquet", tables.LID_QUALITY)
     for name, table in (("a", metrics), ("b", metrics.sample(frac=1, random_state=5))):
         tables.write(table, tmp_path / f"{name}.parquet", tables.METRICS)
         main(
             str(tmp_path / f"{name}.parquet"),
+            str(tmp_path / "quality.parquet"),
             str(tmp_path / f"{name}_tests.parquet"),
             str(tmp_path / f"{name}.json"),
             SETTINGS,
