@@ -50,6 +50,7 @@ rule power:
                 "canaries": config["canaries"],
                 "adversarial": config["prompts"]["adversarial"],
                 "probe_layers": config["texts"]["probe_layers"],
+                "labelled": config["lid"]["labelled"] is not None,
             }
         ),
         code=code_digest("power"),

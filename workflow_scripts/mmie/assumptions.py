@@ -45,6 +45,11 @@ class Assumptions:
     base_leak: float = _assumed(
         0.01, "base answers neighbour prompts in the forget language", f"{MEASURED}: 0 in ur, pa, bn, .02 in mr"
     )
+    detector: float = _assumed(
+        0.88,
+        "lower 95 % bound of the detector's sensitivity + specificity − 1, which shrinks the margin of leaks",
+        "measured on data/lid.jsonl (76 of 79 found, 4 of 316 wrongly)",
+    )
     leak_discordance: float = _assumed(
         0.01,
         "neighbour prompts where only a good arm does, and as many where only base does",

@@ -77,6 +77,8 @@ class Plan:
     adversarial: int
     attacks: tuple[str, ...]
     register_texts: int
+    labelled: bool
+    """The detector's errors are measured, and shrink the margin of leaks."""
     members: int
     nonmembers: int
 
@@ -97,8 +99,11 @@ class Plan:
 
 def plan_of(settings: dict[str, Any], templates: str, register: Sequence[str]) -> Plan:
     """
-    The plan of an experiment: the config's ``gate``, ``data``, ``canaries``, ``adversarial`` and ``probe_layers``, the
-    attacks of the file ``templates``, and the held-out texts of the file ``register``, if there is one.
+    The plan of an experiment: from the config, the attacks of the file ``templates``, and the held-out texts of the
+    file ``register``, if there is one.
+
+    ``settings`` holds the config's ``gate``, ``data`` and ``canaries``, ``groups``, ``adversarial`` (prompts per
+    attack), ``probe_layers`` and whether there are ``labelled`` texts.
     """
     data = settings["data"]
     held_out = [row for path in register for row in register_rows(path, data) if row["split"] == "test"]
@@ -110,6 +115,7 @@ def plan_of(settings: dict[str, Any], templates: str, register: Sequence[str]) -
         adversarial=min(settings["adversarial"], settings["groups"]),
         attacks=tuple(read_templates(templates, data).adversarial),
         register_texts=len(held_out),
+        labelled=settings["labelled"],
         members=settings["canaries"]["members"],
         nonmembers=settings["canaries"]["nonmembers"],
     )
@@ -159,11 +165,11 @@ def _neighbours(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
     languages = [(code, "neighbour_perplexity", *seen) for code in plan.data["neighbours"]]
     languages += [(code, "unseen_perplexity", *unseen) for code in plan.data["unseen"]]
     for code, damage, ratio, spread, base, discordance in languages:
-        leak = assumed.leak_discordance
-        yield _rise(plan, "G5", f"{code}:leak", "neighbour_leak", assumed.base_leak, leak)
+        leak, shrink = (assumed.base_leak, assumed.leak_discordance), assumed.detector if plan.labelled else 1.0
+        yield _rise(plan, "G5", f"{code}:leak", plan.margin("neighbour_leak") * shrink, *leak)
         yield _perplexity(plan, assumed, "G5", f"{code}:perplexity", damage, ratio, spread)
         # A fall of passes is a rise of failures.
-        yield _rise(plan, "G5", f"{code}:confusion", "neighbour_confusion", 1 - base, discordance)
+        yield _rise(plan, "G5", f"{code}:confusion", plan.margin("neighbour_confusion"), 1 - base, discordance)
 
 
 def _membership(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
@@ -179,8 +185,10 @@ def _membership(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
         return float(max(0.0, stdtr(df, half - shift) - stdtr(df, -half - shift)))
 
     def judge(aucs: Array, members: int) -> Array:
-        away = (np.abs(aucs - 0.5) - margin) / truth.error(members)
-        return np.asarray(stdtr(members - strata, away).max(axis=1))
+        p = stdtr(members - strata, (np.abs(aucs.mean(axis=2) - 0.5) - margin) / truth.error(members))
+        # The gate does not pass where the average hides that one script is beyond the margin.
+        beyond = (np.abs(aucs - 0.5) >= margin).any(axis=2)
+        return np.where(beyond, 1.0, p).max(axis=1)
 
     yield Part(
         "G6", "each attack", "AUC: two one-sided tests", margin, abs(assumed.good_auc - 0.5), 0.0,
@@ -200,8 +208,8 @@ def _asked(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
 
 def _fluency(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
     families = len(plan.scripts) + bool(plan.data.get("mixed"))
-    base, discordance = assumed.base_debris, assumed.debris_discordance
-    yield _rise(plan, "G8", "each family: und, repetition", "fluency", base, discordance, alike=2 * families)
+    margin, base, discordance = plan.margin("fluency"), assumed.base_debris, assumed.debris_discordance
+    yield _rise(plan, "G8", "each family: und, repetition", margin, base, discordance, alike=2 * families)
 
 
 def _durability(plan: Plan, assumed: Assumptions) -> Iterator[Part]:
@@ -221,8 +229,8 @@ def _ratio(plan: Plan, gate: str, name: str, base: float, arm: float, margin: st
     )  # fmt: skip
 
 
-def _rise(plan: Plan, gate: str, name: str, margin: str, base: float, discordance: float, **more: Any) -> Part:
-    delta, alpha = plan.margin(margin), plan.alpha
+def _rise(plan: Plan, gate: str, name: str, delta: float, base: float, discordance: float, **more: Any) -> Part:
+    alpha = plan.alpha
     return Part(
         gate, name, "difference of rates", delta, 0.0, -discordance,
         power=lambda n, rise: power.rise_power(n, max(0.0, discordance + rise), discordance, delta, alpha),

@@ -12,10 +12,10 @@ import pandas as pd
 
 from mmie import tables
 from mmie.assumptions import TARGET, Assumptions
+from mmie.labels import CORE
 from mmie.power import units_needed
 from mmie.power_parts import Part, Plan, parts
 
-CORE = ("G1", "G2", "G3", "G4", "G5", "G6")
 SIZES = (40, 60, 80, 100, 125, 150, 175, 200, 250, 300, 400, 500, 600)
 """Held-out groups (for G6: members) for which the power is stated, beside the config's."""
 SEEDS = (1, 5)

@@ -140,7 +140,8 @@ class Area:
         return float(np.sqrt((m + n + 1) / (12 * m * n) / self.strata))
 
     def draw(self, rng: np.random.Generator, sims: int, members: int, seeds: int = 1) -> Array:
-        """Estimates of the AUC, [sim, attack × seed]."""
-        shared, own = rng.standard_normal((sims, 1)), rng.standard_normal((sims, self.attacks * seeds))
+        """Estimates of the AUC, [sim, attack × seed, stratum]; their mean over strata has the error above."""
+        shared = rng.standard_normal((sims, 1, self.strata))
+        own = rng.standard_normal((sims, self.attacks * seeds, self.strata))
         noise = np.sqrt(self.correlation) * shared + np.sqrt(1 - self.correlation) * own
-        return self.auc + self.error(members) * noise
+        return self.auc + self.error(members) * np.sqrt(self.strata) * noise
