@@ -1,0 +1,84 @@
+"""
+The tests of means and areas over many simulated experiments at once, axis 0: the same formulas as the library's.
+
+`test_vectorised.py` holds the two together, experiment by experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.special import stdtr
+
+from mmie.statistics import SMALLEST_P, resample_counts
+
+Array = np.ndarray
+CHUNK = 500
+
+
+def mean_tests(values: Array) -> Array:
+    """``statistics.mean_test`` of every row of [sim, unit]; rows that are constant are not expected."""
+    return np.concatenate([_mean_tests(values[i : i + CHUNK]) for i in range(0, len(values), CHUNK)])
+
+
+def _mean_tests(values: Array) -> Array:
+    x = np.sort(values, axis=1)
+    n = x.shape[1]
+    mean, spread = x.mean(axis=1), x.std(axis=1, ddof=1)
+    statistic = mean * np.sqrt(n) / spread
+    resamples = resample_counts(n).T
+    centred = x - mean[:, None]
+    means, squares = centred @ resamples / n, centred**2 @ resamples / n
+    spreads = np.sqrt(np.maximum(squares - means**2, 0) * n / (n - 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bootstrap = np.where(spreads > 1e-6 * spread[:, None], means * np.sqrt(n) / spreads, -np.inf)
+    exceeding = (bootstrap <= statistic[:, None] + 1e-12).sum(axis=1)
+    return np.maximum(stdtr(n - 1, statistic), (exceeding + 1) / (resamples.shape[1] + 1))
+
+
+def auc_tests(u: tuple[Array, Array], b: tuple[Array, Array], delta: float) -> Array:
+    """P-values of ``statistics.auc_test``; scores [sim, group] of positive and of negative texts, without ties."""
+    (auc_u, placed_u), (auc_b, placed_b) = _summed(*u), _summed(*b)
+    difference = placed_u - placed_b
+    n = difference.shape[1]
+    squares = ((difference - difference.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    error = np.sqrt((squares + 2) / (n + 1) / (n + 2))
+    return np.clip(stdtr(n + 1, (auc_u - auc_b - delta) / error), SMALLEST_P, 1)
+
+
+def area_tests(strata: Sequence[tuple[Array, Array]], margin: float) -> Array:
+    """P-values of ``equivalence.area(strata).p(margin)``; scores [sim, member] and [sim, non-member], without ties."""
+    aucs, terms, freedom = [], [], []
+    for members, others in strata:
+        below, above = placements(members, others)
+        aucs.append(below.mean(axis=1))
+        for side in (below, above):
+            n = side.shape[1]
+            squares = ((side - side.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) + 0.5
+            terms.append(squares / (n + 1) / (n + 2) / len(strata) ** 2)
+            freedom.append(n + 1)
+    term, auc = np.stack(terms), np.mean(aucs, axis=0)
+    df = term.sum(axis=0) ** 2 / (term**2 / np.array(freedom)[:, None]).sum(axis=0)
+    return np.clip(stdtr(df, (np.abs(auc - 0.5) - margin) / np.sqrt(term.sum(axis=0))), SMALLEST_P, 1)
+
+
+def placements(high: Array, low: Array) -> tuple[Array, Array]:
+    """Share of ``low`` below each of ``high``, and share of ``high`` above each of ``low``, row by row."""
+    m, k = high.shape[1], low.shape[1]
+    pooled = _ranks(np.concatenate([high, low], axis=1))
+    below = (pooled[:, :m] - _ranks(high)) / k
+    above = 1 - (pooled[:, m:] - _ranks(low)) / m
+    return below, above
+
+
+def _summed(high: Array, low: Array) -> tuple[Array, Array]:
+    below, above = placements(high, low)
+    return below.mean(axis=1), below + above
+
+
+def _ranks(values: Array) -> Array:
+    order = np.argsort(values, axis=1)
+    ranks = np.empty(values.shape)
+    np.put_along_axis(ranks, order, np.arange(1.0, values.shape[1] + 1)[None], axis=1)
+    return ranks
