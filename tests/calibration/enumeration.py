@@ -30,14 +30,17 @@ def rejection(test: TestOfCounts, pair: Pair, n: int, alpha: float, base: np.nda
     return np.array(found)
 
 
-def size(
-    test: TestOfCounts, pair: Pair, n: int, alpha: float = 0.05, seeds: int = 1, others: Pair | None = None
-) -> float:
-    """Probability that ``seeds`` runs all reject: all like ``pair``, or one like it and the rest like ``others``."""
+def size(test: TestOfCounts, pair: Pair, n: int, alpha: float = 0.05, seeds: int = 1) -> float:
+    """Probability that ``seeds`` runs all reject."""
     base = _support(n, pair.base)
-    chance = rejection(test, pair, n, alpha, base)
-    rest = chance if others is None else rejection(test, others, n, alpha, base)
-    return float(binom.pmf(base, n, pair.base) @ (chance * rest ** (seeds - 1)))
+    return float(binom.pmf(base, n, pair.base) @ rejection(test, pair, n, alpha, base) ** seeds)
+
+
+def size_beside(test: TestOfCounts, pair: Pair, others: Pair, n: int, alpha: float, seeds: int) -> float:
+    """Probability that one run like ``pair`` and ``seeds`` − 1 like ``others`` all reject."""
+    base = _support(n, pair.base)
+    rest = rejection(test, others, n, alpha, base) ** (seeds - 1)
+    return float(binom.pmf(base, n, pair.base) @ (rejection(test, pair, n, alpha, base) * rest))
 
 
 def _support(n: int, p: float) -> np.ndarray:

@@ -42,7 +42,9 @@ def test_area_tests(rng):
 
 
 def test_two_way_tests(rng):
-    values = rng.normal(-0.2, 1, (SAMPLES, 12, 5)) + rng.normal(size=(SAMPLES, 12, 1)) + rng.normal(size=(SAMPLES, 1, 5))
+    values = (
+        rng.normal(-0.2, 1, (SAMPLES, 12, 5)) + rng.normal(size=(SAMPLES, 12, 1)) + rng.normal(size=(SAMPLES, 1, 5))
+    )
     assert Moments.of(values).two_way_tests == pytest.approx([two_way(x).p for x in values], rel=1e-9)
 
 

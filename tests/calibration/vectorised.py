@@ -66,19 +66,15 @@ def area_tests(strata: Sequence[tuple[Array, Array]], margin: float) -> Array:
 def placements(high: Array, low: Array) -> tuple[Array, Array]:
     """Share of ``low`` below each of ``high``, and share of ``high`` above each of ``low``, row by row."""
     m, k = high.shape[1], low.shape[1]
-    pooled = _ranks(np.concatenate([high, low], axis=1))
-    below = (pooled[:, :m] - _ranks(high)) / k
-    above = 1 - (pooled[:, m:] - _ranks(low)) / m
-    return below, above
+    order = np.argsort(np.concatenate([high, low], axis=1), axis=1)
+    is_low = order >= m
+    lows = np.cumsum(is_low, axis=1)
+    placed = np.empty(order.shape)
+    highs = np.arange(1, m + k + 1) - lows
+    np.put_along_axis(placed, order, np.where(is_low, 1 - highs / m, lows / k), axis=1)
+    return placed[:, :m], placed[:, m:]
 
 
 def _summed(high: Array, low: Array) -> tuple[Array, Array]:
     below, above = placements(high, low)
     return below.mean(axis=1), below + above
-
-
-def _ranks(values: Array) -> Array:
-    order = np.argsort(values, axis=1)
-    ranks = np.empty(values.shape)
-    np.put_along_axis(ranks, order, np.arange(1.0, values.shape[1] + 1)[None], axis=1)
-    return ranks
