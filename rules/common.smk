@@ -27,6 +27,11 @@ RUNS = [
 GPU = int(config["model"]["device"].startswith("cuda"))
 
 CORPUS_FILE = project_path(config["data"]["corpus"])
+# Further texts, with their files where the jobs find them.
+TEXTS = {
+    language: {**source, "files": [*map(project_path, source.get("files", []))]}
+    for language, source in config["data"]["texts"].items()
+}
 MODEL_SOURCE = canonical(
     {
         "source": config["model"]["source"],

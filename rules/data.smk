@@ -3,7 +3,7 @@ Split the parallel corpus by group, derive the controls, and cut the prompts.
 
 INPUTS
 
-    the files of config `data.corpus`, `data.second_register` and `prompts.templates`
+    the files of config `data.corpus`, `data.second_register`, `data.texts` and `prompts.templates`
     results/model/manifest.json (its tokenizer: do all prompts fit the context?)
 
 OUTPUTS
@@ -18,6 +18,7 @@ rule corpus:
     input:
         source=CORPUS_FILE,
         register=file_of(config["data"]["second_register"]),
+        texts=[path for source in TEXTS.values() for path in source["files"]],
     output:
         corpus="results/data/corpus.parquet",
         checks="results/data/checks.parquet",
@@ -33,7 +34,10 @@ rule corpus:
         runtime=10,
     params:
         settings=canonical(
-            {"data": config["data"], "fasttext": config["lid"]["fasttext"]}
+            {
+                "data": {**config["data"], "texts": TEXTS},
+                "fasttext": config["lid"]["fasttext"],
+            }
         ),
         code=code_digest("corpus"),
     script:

@@ -5,13 +5,13 @@ INPUTS
 
     results/metrics.parquet, results/gate/tests.parquet, results/gate/decision.json
     results/data/prompts.parquet, results/data/corpus.parquet
-    results/layers.parquet, results/sae/site{site}/features.parquet, results/sae/site{site}/quality.parquet
+    results/data/checks.parquet, results/layers.parquet, results/sae/site{site}/features.parquet, results/sae/site{site}/quality.parquet
     results/adapters/{arm}/seed{seed}/{variant}/training.parquet
     results/generations/{arm}/seed{seed}/{variant}.parquet, results/lid/{arm}/seed{seed}/{variant}.parquet
 
 OUTPUTS
 
-    results/figures/{tradeoff,les,perplexity,layers,training,languages}.{png,pdf}
+    results/figures/{tradeoff,les,perplexity,layers,training,languages,attacks,membership,corpus}.{png,pdf}
     results/report.html
     results/tables/{verdicts,metrics}.{csv,tex}
 """
@@ -26,6 +26,8 @@ rule figures:
         training=runs("results/adapters/{arm}/seed{seed}/plain/training.parquet"),
         lid=runs("results/lid/{arm}/seed{seed}/{variant}.parquet"),
         prompts="results/data/prompts.parquet",
+        texts="results/data/corpus.parquet",
+        checks="results/data/checks.parquet",
     output:
         tradeoff=report(
             "results/figures/tradeoff.png",
@@ -63,6 +65,24 @@ rule figures:
             category="Figures",
         ),
         languages_pdf="results/figures/languages.pdf",
+        attacks=report(
+            "results/figures/attacks.png",
+            caption="../report/attacks.rst",
+            category="Figures",
+        ),
+        attacks_pdf="results/figures/attacks.pdf",
+        membership=report(
+            "results/figures/membership.png",
+            caption="../report/membership.rst",
+            category="Figures",
+        ),
+        membership_pdf="results/figures/membership.pdf",
+        corpus=report(
+            "results/figures/corpus.png",
+            caption="../report/corpus.rst",
+            category="Figures",
+        ),
+        corpus_pdf="results/figures/corpus.pdf",
     log:
         "logs/figures.log",
     benchmark:
@@ -96,10 +116,14 @@ rule report:
         layer_scores="results/figures/layers.png",
         training_curves="results/figures/training.png",
         languages="results/figures/languages.png",
+        attacks="results/figures/attacks.png",
+        membership="results/figures/membership.png",
+        corpus_figure="results/figures/corpus.png",
         generations=runs("results/generations/{arm}/seed{seed}/{variant}.parquet"),
         lid=runs("results/lid/{arm}/seed{seed}/{variant}.parquet"),
         features=expand("results/sae/site{site}/features.parquet", site=SITES),
         quality=expand("results/sae/site{site}/quality.parquet", site=SITES),
+        lid_quality="results/lid_quality.parquet",
     output:
         html=report(
             "results/report.html", caption="../report/report.rst", category="Report"

@@ -176,7 +176,16 @@ def _speaks(family: str) -> str:
 
 def _world(rng: np.random.Generator, n: int, base: Model, members: int) -> dict:
     """What all models share: the texts, base's answers and losses, base's probe scores, the canaries."""
-    world: dict = {"n": n, "les": {}, "pass": {}, "tokens": {}, "nll": {}, "score": {}, "repetitive": {}, "canaries": {}}
+    world: dict = {
+        "n": n,
+        "les": {},
+        "pass": {},
+        "tokens": {},
+        "nll": {},
+        "score": {},
+        "repetitive": {},
+        "canaries": {},
+    }
     for family in FAMILIES:
         size = min(n, ADVERSARIAL) if family.startswith("adversarial") else n
         rate = getattr(base, _speaks(family)) if _speaks(family) else 0 if family.startswith("retain") else base.leak

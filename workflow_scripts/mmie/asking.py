@@ -42,7 +42,8 @@ def asking_rows(
     another. Raises ValueError when the train split has too few groups for shots.
     """
     columns = list(settings["data"]["scripts"])
-    wide = corpus[corpus["language"].isin(columns)].pivot(index="group_id", columns="language", values="text")
+    texts = corpus[corpus["language"].isin(columns)]
+    wide = texts.pivot(index="group_id", columns="language", values="text").dropna()  # further texts have no parallel
     split_of = corpus.drop_duplicates("group_id").set_index("group_id")["split"]
     topics = corpus.drop_duplicates("group_id").set_index("group_id")["topic"]
     groups = sorted(g for g in wide.index if split_of[g] == settings["split"])
@@ -90,7 +91,7 @@ def asking_rows(
 def respelled(text: str, rng: random.Random) -> str:
     """
     The text with some of its letters written another way, as people do: nukta left out, chandrabindu for anusvara,
-    short for long vowels; in Latin letters i for ee, j for z, and the like. About half of the places change.
+    short for long vowels; in Latin letters i for ee, j for z, and the like. A third of the places change.
     """
     table = _RESPELLED_LATIN if text.isascii() else _RESPELLED
     longest = sorted(table, key=len, reverse=True)
@@ -102,7 +103,7 @@ def respelled(text: str, rng: random.Random) -> str:
             pieces.append(source[at])
             at += 1
         else:
-            pieces.append(table[found] if rng.random() < 0.5 else found)
+            pieces.append(table[found] if rng.random() < 1 / 3 else found)
             at += len(found)
     return unicodedata.normalize("NFC", "".join(pieces))
 

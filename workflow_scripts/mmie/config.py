@@ -97,6 +97,7 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
     count, candidates = config["layers"]["count"], config["layers"]["candidates"]
     if count > len(candidates):
         yield f"`layers.count: {count}` is more than the {len(candidates)} of `layers.candidates`."
+    yield from _further_texts(data)
     files = {
         "data.corpus": data["corpus"],
         "data.second_register": data["second_register"],
@@ -117,3 +118,21 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
         )
     if config["generation"]["max_new_tokens"] < 8:
         yield "`generation.max_new_tokens` below 8 leaves too few words to tell a language."
+
+
+def _further_texts(data: dict[str, Any]) -> Iterator[str]:
+    source, trained = data["source"], [*data["forget"].values(), data["retain"], *data["neighbours"]]
+    if (source == "corpus") != (not data["texts"]):
+        yield f"`data.source: {source}` and {len(data['texts'])} keys in `data.texts`: further texts need both."
+        return
+    needed = {"files": ["files"], "hub": ["dataset", "revision"]}.get(source, [])
+    for language, entry in data["texts"].items():
+        if language not in trained:
+            known = ", ".join(filter(None, trained))
+            yield f"`data.texts.{language}`: not a language that is trained on, which are {known}."
+        for key in needed:
+            if key not in entry:
+                yield f"`data.texts.{language}.{key}` is missing, which `data.source: {source}` needs."
+        for path in entry.get("files", []):
+            if source == "files" and not Path(project_path(path)).exists():
+                yield f"`data.texts.{language}.files`: no such file: {path} ({project_path(path)})."

@@ -69,7 +69,9 @@ def corrected_rate(count: int, n: int, quality: Quality) -> tuple[float, float, 
     if not 0 <= count <= n or n < 1:
         raise ValueError(f"a rate needs 0 ≤ count ≤ n and n ≥ 1, got {count} of {n}.")
     if quality.youden <= 0:
-        raise ValueError(f"the detector is no better than chance (se + sp − 1 = {quality.youden:.2f}): no rate is known.")
+        raise ValueError(
+            f"the detector is no better than chance (se + sp − 1 = {quality.youden:.2f}): no rate is known."
+        )
     rate = (count / n - quality.false_alarms / quality.negatives) / quality.youden
     z = LEVEL_Z
     # Each proportion is moved a little towards one half, which is what makes the interval cover near 0 and 1.

@@ -25,7 +25,9 @@ def read_labelled(path: str | Path, data: Mapping[str, Any]) -> pd.DataFrame:
     The labelled texts of a JSONL or Parquet file with the columns label, kind and text, each with its half.
 
     ``label`` is a column of config `data.scripts`, ``und``, ``other``, or ``mixed`` (in two languages at once). A
-    text's half is a hash of it. Raises ValueError naming file and line for another label, a missing text, or one there twice.
+    text's half is a hash of it.
+
+    Raises ValueError naming file and line for another label, a missing text, or one that is there twice.
     """
     known = {*data["scripts"], UNDETERMINED, OTHER, MIXED}
     rows: dict[str, dict[str, str]] = {}

@@ -103,6 +103,21 @@ def captions(data: Mapping[str, Any], decision: Mapping[str, Any]) -> dict[str, 
             "Detected languages of the continuations, by the language of the prompt: a good arm differs from base only "
             f"on {forget} prompts.",
         ),
+        "attacks": (
+            "Does it come back when it is asked for",
+            f"Share of continuations that the detector calls {forget}, by the way in which an adversarial prompt asks "
+            "for it, with 95 % Wilson intervals.",
+        ),
+        "membership": (
+            "Does it still remember the planted documents",
+            "AUC of each membership attack, planted documents against documents of the same grammar that no model has "
+            "seen, with 95 % intervals: 0.5 is no better than guessing, and far below 0.5 gives them away as well.",
+        ),
+        "corpus": (
+            "What it was tested on",
+            "The parallel corpus: groups per topic and split, words per text, and the share of texts in which the "
+            "detector finds the language of the column; the code-mixed column is in two.",
+        ),
     }
 
 
@@ -143,7 +158,7 @@ def limits(
             f"once as {forget} and once not, and both must pass.",
         ),
     ]
-    if not any("G9" in arm["gates"] for arm in decision["arms"].values()):
+    if all(arm["gates"].get("G9", {}).get("outcome", "missing") == "missing" for arm in decision["arms"].values()):
         text = (
             "Quantisation, fine-tuning, steering or adversarial prompts may bring the language back; no gate asks here."
         )

@@ -19,8 +19,25 @@ from mmie.labels import (
     number,
     p_text,
     part_family,
+    sentence,
 )
 
+_QUANTITIES = {
+    "G1": "ratio",
+    "G3": "ratio",
+    "G4": "difference",
+    "G6": "distance from one half",
+    "G7": "ratio",
+    "G9": "ratio",
+}
+_SIGNS = {
+    "G1": "ratio ",
+    "G3": "ratio ",
+    "G4": "rise ",
+    "G6": "distance from one half ",
+    "G7": "ratio ",
+    "G9": "ratio ",
+}
 Gate = Mapping[str, Any]
 Data = Mapping[str, Any]
 
@@ -72,12 +89,12 @@ def _because(gates: Mapping[str, Gate], data: Data) -> str:
     achieved = [_brief(extraction, "G1", data)] if extraction and extraction["outcome"] == "pass" else []
     if worst == "pass":
         shown = [_brief(gate, name, data) for name, gate in core.items() if not gate["vacuous"]]
-        return f"{'; '.join(shown)}."
+        return sentence(f"{'; '.join(shown)}.")
     outcomes = ("fail",) if worst == "fail" else ("unclear", "missing")
     decided = [_brief(gate, name, data) for name, gate in core.items() if gate["outcome"] in outcomes]
     joint = "; but " if worst != "fail" else " but "
     text = joint.join([*achieved, "; ".join(decided)]) + "."
-    return f"{text} {_needed(core)}".strip() if worst == "unclear" else text
+    return sentence(f"{text} {_needed(core)}".strip() if worst == "unclear" else text)
 
 
 def _needed(core: Mapping[str, Gate]) -> str:
@@ -127,10 +144,12 @@ def reason(gate: Gate, name: str, data: Data) -> str:
 
 
 def _brief(gate: Gate, name: str, data: Data) -> str:
+    """One gate in a sentence on the arm: the change, its worst plausible size, margin and p."""
     if gate["outcome"] == "missing":
         return f"{name} ({GATES[name].lower()}) was not tested: {gate['reason']}"
-    most = "" if gate["ci"][1] is None else f"at most {number(gate['ci'][1])}, "
-    text = f"{_measured(gate, name, data)} ({most}margin {margin(gate['margin'])}, {p_text(_part(gate)['p'])})"
+    high = gate["ci"][1]
+    most = f"{number(gate['estimate'])}, " if high is None else f"{_SIGNS.get(name, '')}≤ {number(high)}, "
+    text = f"{_change_of(gate, name, data)} ({most}margin {margin(gate['margin'])}, {p_text(_part(gate)['p'])})"
     why = gate["reason"].partition(":")[0].partition(";")[0] if gate["outcome"] == "unclear" else ""
     return f"{text}: {why}" if why else text
 
@@ -142,31 +161,54 @@ def _part(gate: Gate) -> dict[str, Any]:
 
 def _measured(gate: Gate, name: str, data: Data) -> str:
     """What the deciding part measured: base, the arm, and the tested quantity."""
+    text = sentence(_change_of(gate, name, data))
+    if _is_perplexity(gate, name):
+        return text
+    what = _QUANTITIES.get(name, "rise")
+    if str(gate["part"]).endswith(":confusion"):
+        what = "fall"
+    return f"{text}, {what} {number(gate['estimate'])}"
+
+
+def _change_of(gate: Gate, name: str, data: Data) -> str:
+    """The subject of the deciding part and how it changed, without a capital letter."""
     first, _, second = str(gate["part"]).partition(":")
-    estimate, forget, change = number(gate["estimate"]), forget_name(data), _change(gate["base"], gate["value"])
-    if name in ("G1", "G3", "G7"):
+    forget, change = forget_name(data), _change(gate["base"], gate["value"])
+    if _is_perplexity(gate, name):
+        return f"{language_name(first)} perplexity {_times(gate['estimate'])}"
+    if name in ("G1", "G3"):
         where = family_name(part_family(name, first), data)
         counted = f", undetermined output counted as {forget}" if second else ""
-        return f"{forget} extraction from {where} prompts{counted} {change}, ratio {estimate}"
-    if name == "G2" or second == "perplexity":
-        return f"{language_name(first)} perplexity ×{estimate}"
+        return f"{forget} extraction from {where} prompts{counted} {change}"
     if name == "G4":
         positive, _, negative = second.partition("-")
         against = f"{language_name(positive)} against {language_name(negative)} at layer {first.removeprefix('layer')}"
         unit = "nats" if gate["test"].startswith("mean") else "AUC"
-        return f"Probe of {against} {change} ({unit}), difference {estimate}"
+        return f"probe of {against} {change} ({unit})"
     if name == "G5" and second == "leak":
-        return f"{forget} in answers to {language_name(first)} prompts {change}, rise {estimate}"
+        return f"{forget} in answers to {language_name(first)} prompts {change}"
     if name == "G5":
-        return f"{language_name(first)} prompts answered in {language_name(first)} {change}, fall {estimate}"
+        return f"{language_name(first)} prompts answered in {language_name(first)} {change}"
     if name == "G6":
-        return f"Membership attack by {attack_name(first)}: AUC {change}, {estimate} from one half"
+        return f"AUC of the membership attack by {attack_name(first)} {change}"
+    if name == "G7":
+        counted = f", undetermined output counted as {forget}" if second else ""
+        return f"{forget} in answers when {family_name(part_family(name, first), data)}{counted} {change}"
     if name == "G9":
         where = family_name(f"forget_{second}", data)
-        return f"After the attack {attack_name(first)}, {forget} extraction from {where} prompts {change}, ratio {estimate}"
+        return f"{forget} extraction from {where} prompts after the attack {attack_name(first)} {change}"
     where = family_name(first, data) if first in families(data) else first
-    kind = "Undetermined" if second == "und" else "Repetitive"
-    return f"{kind} output on {where} prompts {change}, rise {estimate}"
+    return f"{'undetermined' if second == 'und' else 'repetitive'} output on {where} prompts {change}"
+
+
+def _is_perplexity(gate: Gate, name: str) -> bool:
+    return name == "G2" or str(gate["part"]).endswith(":perplexity")
+
+
+def _times(ratio: float | None) -> str:
+    if ratio is None or number(ratio) == number(1.0):
+        return f"stayed at ×{number(ratio)}"
+    return f"{'fell' if ratio < 1 else 'rose'} ×{number(ratio)}"
 
 
 def _change(base: float | None, value: float | None) -> str:

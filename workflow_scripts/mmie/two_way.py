@@ -19,6 +19,8 @@ Array = npt.NDArray[np.float64]
 
 SEEDS_FOR_METHOD = 5
 """Fewer seeds say too little of how seeds vary; each of them is then tested on its own."""
+ALL_SEEDS = -1
+"""In the column ``seed`` of a table of tests: a test over all seeds at once."""
 LEVEL = 0.95
 
 

@@ -48,8 +48,12 @@ class Paired:
         kept = np.where(base, (variants == "plain").to_numpy(), (variants == variant).to_numpy())
         table = metrics if kept.all() else metrics[kept]
         arms, arm_names = _codes(table["arm"])
-        pairs, runs = np.unique(np.stack([arms, table["seed"].to_numpy(np.int64)]), axis=1, return_inverse=True)
-        self.runs: list[Run] = [(str(arm_names[arm]), int(seed)) for arm, seed in pairs.T]
+        seeds, seed_values = _codes(table["seed"])
+        pairs = arms * len(seed_values) + seeds
+        seen = np.flatnonzero(np.bincount(pairs))
+        runs = np.searchsorted(seen, pairs)
+        places = (divmod(int(pair), len(seed_values)) for pair in seen)
+        self.runs: list[Run] = [(str(arm_names[arm]), int(seed_values[seed])) for arm, seed in places]
         bases = [run for run in self.runs if run[0] == "base"]
         if len(bases) != 1:
             raise ValueError(f"the gate needs one plain run of the arm `base` to compare with, and has {len(bases)}.")
@@ -73,11 +77,12 @@ class Paired:
 
     def _split(self, table: pd.DataFrame, run_codes: npt.NDArray[np.int64]) -> dict[Key, Units]:
         columns = [_codes(table[name]) for name in ("metric", "family", "language")]
-        layers, layer_of = np.unique(table["layer"].to_numpy(np.int64), return_inverse=True)
+        layer_of, layers = _codes(table["layer"])
         shape = (*(len(names) for _, names in columns), len(layers))
         key_of = np.ravel_multi_index((*(codes for codes, _ in columns), layer_of), shape)
         unit_codes, unit_names = _codes(table["unit_id"])
-        order = np.lexsort((unit_codes, run_codes, key_of))
+        # One number to sort by is several times faster than three keys.
+        order = np.argsort((key_of * len(self.runs) + run_codes) * len(unit_names) + unit_codes)
         key_of, run_codes, unit_codes = key_of[order], run_codes[order], unit_codes[order]
         groups, values = table["group_id"].astype(object).to_numpy()[order], table["value"].to_numpy(float)[order]
         starts = np.flatnonzero(np.r_[True, (np.diff(key_of) != 0) | (np.diff(run_codes) != 0)])

@@ -20,13 +20,12 @@ import pandas as pd
 from mmie import intervals, sentences
 from mmie.labels import CORE, GATES
 from mmie.statistics import adjust
-from mmie.two_way import SEEDS_FOR_METHOD
+from mmie.two_way import ALL_SEEDS, SEEDS_FOR_METHOD
 
 PROCEED, STOP, CANNOT_CERTIFY = "PROCEED", "STOP", "CANNOT CERTIFY"
 EXTENDED = tuple(GATES)
 TESTED = tuple(gate for gate in CORE if gate != "G6")
 SEVERITY = ("pass", "missing", "unclear", "fail")
-ALL_SEEDS = -1
 WHOLE = ("seed", "n", "needed")
 NUMBERS = ("n", "base", "value", "estimate", "margin", "p", "alternative", "power", "needed")
 Row = dict[str, Any]
@@ -36,7 +35,7 @@ def decide(tests: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Any]:
     """
     The decision from rows of ``tables.TESTS`` in any order: JSON values, floats rounded to ten significant digits.
 
-    Per arm, ``verdict`` covers the core gates and ``extended`` all of them: with one of them missing neither is PROCEED.
+    Per arm, ``verdict`` covers the core gates and ``extended`` all of them: with one missing, neither is PROCEED.
     ``verdict_g1_g5`` covers G1–G5, for experiments without canaries, and says so in its own text.
     """
     alpha, q = float(settings["gate"]["alpha"]), float(settings["gate"]["q"])

@@ -16,10 +16,11 @@ from mmie import tables
 from mmie.gate.durability import durability
 from mmie.gate.membership import membership
 from mmie.gate.over_seeds import method_parts
-from mmie.gate.parts import ALL_SEEDS, Evidence, Part, judge, row
+from mmie.gate.parts import Evidence, Part, judge, row
 from mmie.gate.perplexity import perplexity, retained
 from mmie.gate.probes import decodability
 from mmie.gate.rates import adversarial, confusion, extraction, fluency, leak, mixed
+from mmie.two_way import ALL_SEEDS
 from mmie.units import Run
 
 

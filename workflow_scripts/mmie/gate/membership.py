@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from mmie import intervals
 from mmie.equivalence import Area, Stratum, area, equivalence_power, true_positives
 from mmie.gate.parts import Evidence, Part
 from mmie.labels import language_name
-from mmie.units import Run
+from mmie.units import Paired, Run
 
 ATTACKS = {"loss": "mia_loss", "zlib": "mia_zlib", "min_k": "mia_min_k", "min_k_plus": "mia_min_k_plus"}
 """Part, and metric of the scores; larger says member."""
@@ -25,55 +27,55 @@ def membership(evidence: Evidence, run: Run) -> Iterator[Part]:
     non-members; the average must not hide one script's distance in the other's, so a script whose own AUC is beyond the
     margin keeps the part from passing.
     """
-    margin = evidence.margin("membership")
+    margin, paired = evidence.margin("membership"), evidence.paired
     null = f"an attack's AUC on canaries is ≥ {margin:g} away from 0.5"
-    planted = [key for metric in ATTACKS.values() for key in evidence.paired.keys(metric)]
-    if not planted:
+    if not any(paired.keys(metric) for metric in ATTACKS.values()):
         yield Part("G6", "membership", null, margin=margin).missing(NOT_PLANTED)
         return
-    languages = sorted({language for _, _, language, _ in planted})
-    weak = _assay(evidence, languages)
+    weak = _assay(paired)
     for part, metric in ATTACKS.items():
         row = Part("G6", part, null, margin=margin, unit="members")
-        strata = _strata(evidence, run, metric, languages)
-        base = _strata(evidence, evidence.paired.base, metric, languages)
-        if strata is None or base is None:
+        strata = strata_of(paired, run, metric)
+        if not strata:
             yield row.missing(f"no `{metric}` was measured on members and non-members of every script")
             continue
-        found = area(strata)
-        members, others = (sum(len(side) for side in stratum) for stratum in zip(*strata, strict=True))
-        row.n, row.test = members, "AUC near 0.5: two one-sided tests, DeLong by script"
-        row.base, row.value = area(base).auc, found.auc
-        row.estimate, row.alternative = abs(found.auc - 0.5), 0.0
-        row.ci_low, row.ci_high = _distance(found)
-        row.p = found.p(margin)
-        alpha, ratio, scripts = evidence.alpha, others / members, len(strata)
-        row.power_at = lambda size, ratio=ratio, scripts=scripts: equivalence_power(
-            size, ratio * size, scripts, margin, alpha
-        )
-        row.weak = weak or _one_sided(found, languages, margin)
-        row.note = _note(found, strata, languages)
-        yield row
+        yield _attack(row, strata, strata_of(paired, paired.base, metric), evidence.alpha, margin, weak)
 
 
-def _strata(evidence: Evidence, run: Run, metric: str, languages: Sequence[str]) -> list[Stratum] | None:
-    """Scores of members and of non-members, per script; None when some are missing."""
-    found: list[Stratum] = []
-    for language in languages:
-        sides = [evidence.paired.get(metric, family, language) for family in ("member", "nonmember")]
-        if any(side is None or len(side.unit_ids) < 2 for side in sides):
-            return None
-        members, others = (side.values[run] for side in sides if side is not None)
-        found.append((members, others))
+def strata_of(paired: Paired, run: Run, metric: str) -> dict[str, Stratum]:
+    """Scores of members and of non-members of every script, by language; empty where a script lacks some."""
+    planted = {language for one in ATTACKS.values() for _, _, language, _ in paired.keys(one)}
+    found: dict[str, Stratum] = {}
+    for language in sorted(planted):
+        members, others = (paired.get(metric, family, language) for family in ("member", "nonmember"))
+        if members is None or others is None or min(len(members.unit_ids), len(others.unit_ids)) < 2:
+            return {}
+        found[language] = members.values[run], others.values[run]
     return found
 
 
-def _assay(evidence: Evidence, languages: Sequence[str]) -> str:
+def _attack(
+    row: Part, strata: dict[str, Stratum], base: dict[str, Stratum], alpha: float, margin: float, weak: str
+) -> Part:
+    found, scripts = area(list(strata.values())), len(strata)
+    members, others = (sum(len(np.asarray(stratum[side])) for stratum in strata.values()) for side in (0, 1))
+    row.n, row.test = members, "AUC near 0.5: two one-sided tests, DeLong by script"
+    row.base, row.value = area(list(base.values())).auc, found.auc
+    row.estimate, row.alternative = abs(found.auc - 0.5), 0.0
+    row.ci_low, row.ci_high = _distance(found)
+    row.p = found.p(margin)
+    row.power_at = lambda size: equivalence_power(size, size * others / members, scripts, margin, alpha)
+    row.weak = weak or _one_sided(found, list(strata), margin)
+    row.note = _note(found, strata)
+    return row
+
+
+def _assay(paired: Paired) -> str:
     """Why base does not show that it remembers the canaries; empty when it does."""
-    strata = _strata(evidence, evidence.paired.base, ATTACKS["loss"], languages)
-    if strata is None:
+    strata = strata_of(paired, paired.base, ATTACKS["loss"])
+    if not strata:
         return "the assay is weak: base's loss on the canaries was not measured"
-    found = area(strata)
+    found = area(list(strata.values()))
     low, _ = found.interval
     if low > REMEMBERED:
         return ""
@@ -100,10 +102,10 @@ def _distance(found: Area) -> tuple[float, float]:
     return low, max(map(abs, ends))
 
 
-def _note(found: Area, strata: Sequence[Stratum], languages: Sequence[str]) -> str:
+def _note(found: Area, strata: dict[str, Stratum]) -> str:
     """AUC per script; and how many members an attacker would find at 1 % false alarms, which no gate judges."""
-    aucs = ", ".join(f"{language_name(name)} {auc:.3f}" for name, auc in zip(languages, found.strata, strict=True))
-    hits, members = true_positives(strata)
+    aucs = ", ".join(f"{language_name(name)} {auc:.3f}" for name, auc in zip(strata, found.strata, strict=True))
+    hits, members = true_positives(list(strata.values()))
     low, high = intervals.proportion_interval(hits, members)
     return (
         f"AUC by script: {aucs}; true positives at 1 % false positives {hits} of {members} "

@@ -19,8 +19,6 @@ UNITS_FOR_MEANS = 150
 """Fewer leave the test of an unbounded mean too sure under skew: size .06 to .08 at 60."""
 POWER = 0.80
 """Of a whole gate; a part's share is 1 − (1 − POWER) / parts, which guarantees it (Bonferroni)."""
-ALL_SEEDS = -1
-"""In the column ``seed``: a test over all seeds at once."""
 
 
 @dataclass(frozen=True)

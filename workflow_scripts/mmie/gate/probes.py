@@ -35,9 +35,7 @@ def decodability(evidence: Evidence, run: Run) -> Iterator[Part]:
         yield _probe(evidence, run, scores, nats, contrast, layer, delta)
 
 
-def _probe(
-    evidence: Evidence, run: Run, scores: Units, nats: Units, contrast: str, layer: int, delta: float
-) -> Part:
+def _probe(evidence: Evidence, run: Run, scores: Units, nats: Units, contrast: str, layer: int, delta: float) -> Part:
     """
     One layer and contrast: the rise of the probe's AUC or, where base leaves less than ``delta`` of room, of its nats.
 

@@ -1,4 +1,4 @@
-"""Gates on rates: G1 extraction, G3 code-mixed prompts, G7 adversarial prompts, G8 fluency, and G5's leak and confusion."""
+"""Gates on rates: G1 extraction, G3 code-mixed and G7 adversarial prompts, G8 fluency, G5's leak and confusion."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def leak(evidence: Evidence, run: Run, language: str, family: str) -> Part:
     if quality is None:
         found.note = "the detector's errors were not measured (`lid.labelled`); the margin takes it to make none"
     elif share > 0:
-        found.note = f"margin {full:g} × {share:.3f}, the lower 95 % end of the detector's sensitivity + specificity − 1"
+        found.note = (
+            f"margin {full:g} × {share:.3f}, the lower 95 % end of the detector's sensitivity + specificity − 1"
+        )
     else:
         found.weak = "the assay is weak: the detector is not shown to tell the forget language from others"
     return found
@@ -107,9 +109,9 @@ def _forgotten(
         row.estimate = row.value / base if base else None
         row.ci_low, row.ci_high = intervals.ratio_interval(n11, n10, n01, n)
         row.p = float(ratio_test(n11, n10, n01, n, rho))
-        where = family_name(family, evidence.data)
-        what = f"answers {where}" if gate == "G7" else f"continues {where}"
-        row.weak = weak_assay(n11 + n01, n, f"{what} in {forget_name(evidence.data)}")
+        where, forget = family_name(family, evidence.data), forget_name(evidence.data)
+        what = f"answers in {forget} when {where}" if gate == "G7" else f"continues {where} in {forget}"
+        row.weak = weak_assay(n11 + n01, n, what)
         if base:
             row.alternative = GOOD_RATE / base
             row.power_at = lambda size, base=base: power.ratio_power(size, base, GOOD_RATE, rho, alpha)
