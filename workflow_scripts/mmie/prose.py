@@ -160,7 +160,7 @@ def limits(
     ]
     if all(arm["gates"].get("G9", {}).get("outcome", "missing") == "missing" for arm in decision["arms"].values()):
         text = (
-            "Quantisation, fine-tuning, steering or adversarial prompts may bring the language back; no gate asks here."
+            "Quantisation, fine-tuning or steering may bring the language back; no gate could ask here."
         )
         found.append(("Nobody attacked the edit.", text))
     if data["neighbours"]:
