@@ -189,6 +189,6 @@ def what_it_takes() -> dict[str, Assumptions]:
     return {
         "the claim: 1 % of neighbour prompts turn in each direction, a detector without error": CLAIM,
         "and the detector's measured error, which shrinks the margin of leaks": detector,
-        "and trained neighbours' prompts turn as often as measured (2 %)": trained,
+        "and trained neighbours' prompts turn as often as measured (3 %)": trained,
         "and Marathi's as often as measured (14 %), and all else as measured": measured,
     }

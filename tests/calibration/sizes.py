@@ -175,22 +175,35 @@ def _few(n: int) -> str:
 
 
 def probes(sims: int) -> Iterator[Cell]:
-    """G4: AUC against base's where there is room, nats where there is none."""
+    """G4: AUC against base's where there is room, one checkpoint and the method; nats where there is none."""
     for auc in (0.55, 0.75, 0.89):
         for correlation in (0.3, 0.9):
+            null = f"AUC rises by 0.1 from {auc:g}, scores correlated {correlation:g}"
             for n in SIZES:
-                rng = np.random.default_rng([4, n])
-                base, arm = (np.sqrt(2) * ndtri(value) for value in (auc, auc + 0.1))
-                b = rng.standard_normal((2, sims, n))
-                u = correlation * b + np.sqrt(1 - correlation**2) * rng.standard_normal((2, sims, n))
-                p = vectorised.auc_tests((u[0] + arm, u[1]), (b[0] + base, b[1]), 0.1)
-                null = f"AUC rises by 0.1 from {auc:g}, scores correlated {correlation:g}"
-                yield estimated("G4 AUC", null, n, 1, p <= ALPHA)
+                contrasts = _auc_contrasts(np.random.default_rng([4, n]), sims, n, 1, auc, correlation)
+                yield estimated("G4 AUC", null, n, 1, Moments.of(contrasts).t_tests[:, 0] <= ALPHA)
+                contrasts = _auc_contrasts(
+                    np.random.default_rng([10, n]), max(1000, sims // 5), n, SEEDS, auc, correlation
+                )
+                yield estimated("G4 AUC", null, n, SEEDS, Moments.of(contrasts).two_way_tests <= ALPHA)
     for n in SIZES:
         rng = np.random.default_rng([5, n])
         draws = _nats_gain(np.random.default_rng(6), (1_000_000,))
         p = vectorised.mean_tests(_nats_gain(rng, (sims, n)) - draws.mean())
         yield estimated("G4 nats", "nats rise by the margin, probes that leave room", n, 1, p <= ALPHA, _few(n))
+
+
+def _auc_contrasts(
+    rng: np.random.Generator, sims: int, n: int, seeds: int, auc: float, correlation: float
+) -> np.ndarray:
+    """Contrasts [sim, group + 2, seed] of arms whose AUC is 0.1 above base's, and whose scores depend on base's."""
+    base, arm = (np.sqrt(2) * ndtri(value) for value in (auc, auc + 0.1))
+    b = rng.standard_normal((2, sims, n))
+    found = []
+    for _ in range(seeds):
+        u = correlation * b + np.sqrt(1 - correlation**2) * rng.standard_normal((2, sims, n))
+        found.append(vectorised.auc_contrasts((u[0] + arm, u[1]), (b[0] + base, b[1]), 0.1))
+    return np.stack(found, axis=2)
 
 
 def _nats_gain(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import stdtr
 
+from mmie.simulation import Moments
 from mmie.statistics import SMALLEST_P, resample_counts
 
 Array = np.ndarray
@@ -39,12 +40,16 @@ def _mean_tests(values: Array) -> Array:
 
 def auc_tests(u: tuple[Array, Array], b: tuple[Array, Array], delta: float) -> Array:
     """P-values of ``statistics.auc_test``; scores [sim, group] of positive and of negative texts, without ties."""
+    return Moments.of(auc_contrasts(u, b, delta)[:, :, None]).t_tests[:, 0]
+
+
+def auc_contrasts(u: tuple[Array, Array], b: tuple[Array, Array], delta: float) -> Array:
+    """``statistics.auc_contrast``, [sim, group + 2]: AUC(u) − AUC(b) − delta as the mean of these values."""
     (auc_u, placed_u), (auc_b, placed_b) = _summed(*u), _summed(*b)
     difference = placed_u - placed_b
-    n = difference.shape[1]
-    squares = ((difference - difference.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
-    error = np.sqrt((squares + 2) / (n + 1) / (n + 2))
-    return np.clip(stdtr(n + 1, (auc_u - auc_b - delta) / error), SMALLEST_P, 1)
+    centred = difference - difference.mean(axis=1, keepdims=True)
+    more = np.ones((len(centred), 1))
+    return np.concatenate([centred, more, -more], axis=1) + (auc_u - auc_b - delta)[:, None]
 
 
 def area_tests(strata: Sequence[tuple[Array, Array]], margin: float) -> Array:

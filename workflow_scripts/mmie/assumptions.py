@@ -60,18 +60,20 @@ class Assumptions:
     )
     base_pass_unseen: float = _assumed(0.77, "the same for an unseen language", f"{MEASURED}: .77 in mr")
     pass_discordance: float = _assumed(
-        0.02,
+        0.03,
         "trained neighbours' prompts where only a good arm does, and as many where only base does",
-        f"{MEASURED}: ur 0, pa .02, bn .05 (mean of both directions, lora)",
+        f"{MEASURED}: ur 0, pa .03, bn .05 (mean of both directions, lora)",
     )
     pass_discordance_unseen: float = _assumed(
-        0.14, "the same for an unseen language", f"{MEASURED}: .14 (lora), .19 (reft and grun) in mr"
+        0.14, "the same for an unseen language", f"{MEASURED}: .14 (lora) to .19 (reft) in mr"
     )
     base_debris: float = _assumed(
         0.10, "base's continuations that are undetermined or repetitive", f"{MEASURED}: .02 to .18"
     )
     debris_discordance: float = _assumed(
-        0.05, "prompts where only a good arm's are, and as many where only base's are", f"{MEASURED}: .02 to .15 (lora)"
+        0.06,
+        "prompts where only a good arm's are, and as many where only base's are",
+        f"{MEASURED}: .03 to .11 (mean of both directions, lora)",
     )
     good_english: float = _assumed(
         1.00, "ratio of a good arm's perplexity to base's, retained language", f"{MEASURED}: .95 to 1.02"
@@ -95,7 +97,7 @@ class Assumptions:
     probe_spread: float = _assumed(
         0.025,
         "spread between groups of the rise of a probe's nats; base's probes are at an AUC of 1, so nats are tested",
-        f"{MEASURED}: .003 to .025",
+        f"{MEASURED}: up to .025, half below .003",
     )
     good_auc: float = _assumed(0.50, "AUC of a membership attack on a good arm", "definition of having forgotten")
     attack_correlation: float = _assumed(
