@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := envs/requirements.txt envs/requirements-no-deps.txt envs/requirements-dev.txt envs/constraints.txt
 
-.PHONY: run test test-slow check docs setup clean
+.PHONY: run test test-slow calibrate check docs setup clean
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
@@ -17,6 +17,10 @@ test: setup check
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+# Type-I errors and power of the gates, written into docs/statistics.md: minutes; NIGHTLY=1, an hour.
+calibrate: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/calibration/calibrate.py --sims $(if $(NIGHTLY),200000,20000)
 
 check: setup
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ configfile: f"{workflow.basedir}/config.yaml"
 
 include: "rules/common.smk"
 # stages, in data-flow order
+include: "rules/power.smk"
 include: "rules/model.smk"
 include: "rules/data.smk"
 include: "rules/activations.smk"

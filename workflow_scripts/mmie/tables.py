@@ -347,6 +347,36 @@ TESTS = table(
     column("note", TEXT, "What a reader should know beside the test; mostly empty."),
 )
 
+POWER = table(
+    "power",
+    "results/power/power.parquet",
+    "One row per gate × part × number of held-out groups: power before anything has run, from the config alone.",
+    column("gate", TEXT, "G1 … G9, or PROCEED (all core gates)."),
+    column("part", TEXT, "Part of the gate; `whole gate` where all parts must pass (simulated)."),
+    column("test", TEXT, "The test; empty for a whole gate."),
+    column("units", TEXT, "What n counts: groups, prompts (of one attack), texts (of the second register) or members."),
+    column("groups", INT, "Held-out groups of the experiment."),
+    column("configured", FLAG, "The config has so many."),
+    column("n", INT, "Units of the part in such an experiment."),
+    column("seeds", INT, "Training seeds, all of which must pass; 1 in rows of a part."),
+    column("alike", INT, "How many parts of the gate are like this one."),
+    column("margin", REAL, "The margin, on the scale of the next columns.", nullable=True),
+    column("alternative", REAL, "The tested quantity in a good arm.", nullable=True),
+    column("power", REAL, "Probability that a good arm passes, 0 to 1."),
+    column(
+        "detectable",
+        REAL,
+        "The value nearest to the margin that still passes with 80 % power; null when none does.",
+        nullable=True,
+    ),
+    column(
+        "needed",
+        INT,
+        "Units with which the whole gate passes with 80 % power; null beyond 10 000 (whole gates: beyond the table).",
+        nullable=True,
+    ),
+)
+
 SCHEMAS: dict[str, pa.Schema] = {
     name.lower(): value for name, value in list(globals().items()) if isinstance(value, pa.Schema)
 }
