@@ -6,7 +6,7 @@ whitening of x and P the orthogonal projection onto the column space of W Σ_xz.
 least, in the mean square, among those after which no linear classifier beats a constant. The map is rewritten, exactly,
 as edit kind ``hook``: x − W⁺ P W (x − μ) = x + Rᵀ(A x + b − R x) with R orthonormal rows spanning the range of W⁺ P W.
 
-Deviations. The erasers of all layers are fitted on base's activations at once; concept scrubbing (section 6 of the
+Deviations. The erasers of all layers are fitted on base's activations at once; concept scrubbing (of the same
 paper) fits each behind the ones below. Only chosen layers are erased, there every layer and sublayer is. Attention
 sinks pass unchanged.
 """
