@@ -5,12 +5,13 @@ loss.
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from mmie import cache, tables
-from mmie.examples import FORGET, NEITHER, RETAIN, Batch, forgotten, kept
+from mmie.examples import FORGET, NEITHER, RETAIN, Batch, forgotten
 from mmie.interventions import Grun
+from mmie.train_states import train_states
 from mmie.unlearn import Sources
 
 
@@ -20,18 +21,8 @@ def labelled(layer: int, given: Sources, control: bool = True) -> tuple[torch.Te
 
     Raises ValueError when the layer is not cached.
     """
-    if layer not in given.activations or given.index is None:
-        raise ValueError(
-            f"layer {layer} is not cached (cached: {', '.join(map(str, sorted(given.activations)))}). "
-            "Add it to config `layers.candidates`, or choose the arm's `layers` among those."
-        )
-    index = cache.described(tables.read(given.index, tables.TOKENS), given.corpus)
-    states = cache.reading([str(given.activations[layer])], index)[layer]
-    languages = [*forgotten(given.data), *kept(given.data, control)]
-    wanted = ((index["split"] == "train") & index["language"].isin(languages)).to_numpy()
-    is_forget = index["language"].isin(forgotten(given.data)).to_numpy()
-    rows = torch.from_numpy(wanted.nonzero()[0])
-    return states[rows], torch.from_numpy(is_forget).float()[rows]
+    states, languages = train_states(layer, given, control)
+    return states, torch.from_numpy(np.isin(languages, forgotten(given.data))).float()
 
 
 def warm(

@@ -18,9 +18,9 @@ import torch
 from transformers import PreTrainedModel
 
 from mmie import tensors
-from mmie.edits import hook, lora, sae_gate
+from mmie.edits import hook, lora, neurons, sae_gate
 
-KINDS: dict[str, Any] = {"hook": hook, "lora": lora, "sae_gate": sae_gate}
+KINDS: dict[str, Any] = {"hook": hook, "lora": lora, "neurons": neurons, "sae_gate": sae_gate}
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Edit:
     """One change of the model."""
 
     kind: str
-    """Module of mmie/edits that knows how to attach it: ``hook``, ``lora`` or ``sae_gate``."""
+    """Module of mmie/edits that knows how to attach it, one of `KINDS`."""
     layers: tuple[int, ...]
     """Decoder layers it acts on."""
     tensors: dict[str, torch.Tensor]
