@@ -13,8 +13,9 @@ from mmie.arms import load_arm, make_params
 from mmie.edits import attached_edits, save_card
 from mmie.examples import FORGET, IGNORE, NEITHER, RETAIN, make_batches, plain, redirected, training_rows
 from mmie.interventions import Grun, Loreft, frozen, intervening
+from mmie.losses import SampledHead
 from mmie.model import load
-from mmie.unlearn import SampledHead, Sources, Statistics, history_rows, layer_statistics
+from mmie.unlearn import Sources, Statistics, history_rows, layer_statistics
 
 DATA = {
     "forget": {"native": "hi", "roman": "hi_latn"},
@@ -218,7 +219,7 @@ def test_a_small_vocabulary_is_taken_whole(loaded):
 
 
 def test_a_sampled_normaliser_is_right_on_average(loaded, monkeypatch):
-    monkeypatch.setattr("mmie.unlearn.SAMPLED", 64)
+    monkeypatch.setattr("mmie.losses.SAMPLED", 64)
     model, tokenizer = loaded
     (batch,) = make_batches(training_rows(make_corpus(), DATA), DATA, tokenizer, "npo", 1, 2, 3, 12, 5, 0)
     head = SampledHead(model, [batch], 0)

@@ -14,9 +14,12 @@ from mmie.interventions import Grun
 from mmie.unlearn import Sources
 
 
-def labelled(layer: int, given: Sources, control: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+def labelled(
+    layer: int, given: Sources, control: bool = True, scripts: str = "both"
+) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Cached base activations of the train split, ``[token, d_model]``, and 1 on the forget language, 0 on what is `kept`.
+    Cached base activations of the train split, ``[token, d_model]``, and 1 on the forget language (in ``scripts``), 0
+    on what is `kept`.
 
     Raises ValueError when the layer is not cached.
     """
@@ -27,15 +30,24 @@ def labelled(layer: int, given: Sources, control: bool = True) -> tuple[torch.Te
         )
     index = cache.described(tables.read(given.index, tables.TOKENS), given.corpus)
     states = cache.reading([str(given.activations[layer])], index)[layer]
-    languages = [*forgotten(given.data), *kept(given.data, control)]
+    forget = forgotten(given.data, scripts)
+    languages = [*forget, *kept(given.data, control)]
     wanted = ((index["split"] == "train") & index["language"].isin(languages)).to_numpy()
-    is_forget = index["language"].isin(forgotten(given.data)).to_numpy()
+    is_forget = index["language"].isin(forget).to_numpy()
     rows = torch.from_numpy(wanted.nonzero()[0])
     return states[rows], torch.from_numpy(is_forget).float()[rows]
 
 
 def warm(
-    edit: Grun, layer: int, given: Sources, steps: int, batch: int, lr: float, seed: int, control: bool = True
+    edit: Grun,
+    layer: int,
+    given: Sources,
+    steps: int,
+    batch: int,
+    lr: float,
+    seed: int,
+    control: bool = True,
+    scripts: str = "both",
 ) -> None:
     """
     Train the gate of ``edit`` alone, on base's activations: without it, the edit starts on every language at once.
@@ -44,7 +56,7 @@ def warm(
     """
     if not steps:
         return
-    states, labels = labelled(layer, given, control)
+    states, labels = labelled(layer, given, control, scripts)
     device = edit.mean.device
     share = float(labels.mean())
     weight = torch.where(labels > 0, 0.5 / share, 0.5 / (1 - share))

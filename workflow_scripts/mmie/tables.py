@@ -184,6 +184,12 @@ TRAINING = table(
     column("retain_loss", REAL, "Retain part of the objective, before its weight."),
     column("gate_loss", REAL, "Gate's binary cross-entropy; null for arms without a gate.", nullable=True),
     column("grad_norm", REAL, "Gradient norm before clipping."),
+    column(
+        "tune_loss",
+        REAL,
+        "Weighted forget and retain loss on tune texts after this step; null where it was not evaluated.",
+        nullable=True,
+    ),
 )
 GENERATIONS = table(
     "generations",
