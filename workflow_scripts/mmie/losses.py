@@ -183,12 +183,9 @@ def layer_states(model: PreTrainedModel, batch: Batch, layer: int) -> torch.Tens
 @contextmanager
 def _watching(model: PreTrainedModel, layer: int) -> Iterator[list[torch.Tensor]]:
     """Inside the block, the list fills with the layer's output, edits included, of each pass."""
-    layers = decoder_layers(model)
-    if layer >= len(layers):
-        raise ValueError(f"state_layer: {layer} is not a layer of this model, which has 0 to {len(layers) - 1}.")
     seen: list[torch.Tensor] = []
     # Hooks run in the order of their registration: this one comes after those of the edits.
-    handle = layers[layer].register_forward_hook(
+    handle = decoder_layers(model)[layer].register_forward_hook(
         lambda _, __, out: seen.append(out if torch.is_tensor(out) else out[0])
     )
     try:

@@ -176,7 +176,7 @@ def reference_states(model: PreTrainedModel, batches: Sequence[Batch], params: T
     What base says on each batch, as far as a loss of ``params`` compares with it.
 
     To be called before anything is attached. The head is applied when the states are used: a state is 400 times
-    smaller than its logits.
+    smaller than its logits. Raises ValueError when the model has no layer ``state_layer``.
     """
     predicting, layer, norm = [], [], math.nan
     if params.retain == "kl" or params.objective == "npo":
@@ -184,6 +184,9 @@ def reference_states(model: PreTrainedModel, batches: Sequence[Batch], params: T
         for batch in stage.track(batches, len(batches), "base's predictions, batches"):
             predicting.append(label_states(model, batch, first))
     if params.reads_states():
+        last = len(decoder_layers(model)) - 1
+        if params.state_layer > last:
+            raise ValueError(f"state_layer: {params.state_layer} is not a layer of this model, which has 0 to {last}.")
         seen = layer_statistics(model, batches[:2], [params.state_layer])[params.state_layer]
         norm = float((seen.mean.square() + seen.deviation.square()).sum().sqrt())
     if params.retain == "states":
