@@ -4,7 +4,7 @@ Gather what was measured into one tidy table.
 INPUTS
 
     results/data/prompts.parquet, results/data/corpus.parquet
-    results/lid, results/likelihood, results/probes: {arm}/seed{seed}/{variant}.parquet
+    results/lid, results/likelihood, results/probes, results/membership: {arm}/seed{seed}/{variant}.parquet
     results/adapters/{arm}/seed{seed}/{variant}/arm.json (which layers were edited)
 
 OUTPUTS
@@ -21,6 +21,7 @@ rule metrics:
         lid=runs("results/lid/{arm}/seed{seed}/{variant}.parquet"),
         likelihood=runs("results/likelihood/{arm}/seed{seed}/{variant}.parquet"),
         probes=runs("results/probes/{arm}/seed{seed}/{variant}.parquet"),
+        membership=runs("results/membership/{arm}/seed{seed}/{variant}.parquet"),
         cards=runs("results/adapters/{arm}/seed{seed}/{variant}/arm.json"),
     output:
         metrics="results/metrics.parquet",

@@ -31,6 +31,8 @@ class Sources:
     """All rows of corpus.parquet; `training_rows` says which may be trained on."""
     data: dict[str, Any]
     """Config `data`: which column plays which part."""
+    canaries: dict[str, list[str]] = field(default_factory=dict)
+    """Script (native, roman) → the planted documents in it: they are to be forgotten too."""
     activations: dict[int, Path] = field(default_factory=dict)
     """Layer → file of cached activations, for arms that need them."""
     index: Path | None = None
@@ -52,6 +54,7 @@ class Trained:
 
 def sources(
     corpus: str,
+    canaries: str,
     activations: Sequence[str],
     index: Sequence[str],
     sae: Sequence[str],
@@ -59,9 +62,11 @@ def sources(
     settings: Mapping[str, Any],
 ) -> Sources:
     """What an arm is given, from the paths of the rule's inputs."""
+    planted = tables.read(canaries, tables.CANARIES)
     return Sources(
         corpus=tables.read(corpus, tables.CORPUS),
         data=settings["data"],
+        canaries={str(script): list(part.text) for script, part in planted[planted.member].groupby("script")},
         activations=dict(zip(settings["candidates"], map(Path, activations), strict=True)) if activations else {},
         index=Path(index[0]) if index else None,
         saes=[Path(p) for p in sae if p.endswith(".safetensors")],
@@ -76,25 +81,32 @@ def history_rows(history: Iterable[dict[str, Any]], arm: str, seed: int) -> list
 
 def batches_of(given: Sources, tokenizer: PreTrainedTokenizerBase, params: Training, seed: int) -> list[Batch]:
     """The batches of a run of ``params``."""
-    return _batches(given, tokenizer, params, params.steps, seed, "train")
+    planted = [text for script, part in given.canaries.items() if params.scripts in ("both", script) for text in part]
+    return _batches(given, tokenizer, params, params.steps, seed, "train", planted)
 
 
 def held_out(
     model: PreTrainedModel, given: Sources, tokenizer: PreTrainedTokenizerBase, params: Training, seed: int
 ) -> HeldOut | None:
     """
-    Tune batches and base's states on them, for `optimise` to stop on; None with ``patience: 0``.
+    Tune batches, without canaries, and base's states on them, for `optimise` to stop on; None with ``patience: 0``.
 
     To be called before anything is attached.
     """
     if not params.patience:
         return None
-    batches = _batches(given, tokenizer, params, HELD_BATCHES, seed, "tune")
+    batches = _batches(given, tokenizer, params, HELD_BATCHES, seed, "tune", [])
     return HeldOut(batches, reference_states(model, batches, params))
 
 
 def _batches(
-    given: Sources, tokenizer: PreTrainedTokenizerBase, params: Training, count: int, seed: int, split: str
+    given: Sources,
+    tokenizer: PreTrainedTokenizerBase,
+    params: Training,
+    count: int,
+    seed: int,
+    split: str,
+    canaries: Sequence[str],
 ) -> list[Batch]:
     return make_batches(
         training_rows(given.corpus, given.data, params.control, params.scripts, split),
@@ -107,6 +119,8 @@ def _batches(
         params.max_tokens,
         params.label_tokens,
         seed,
+        canaries,
+        params.canary_share,
     )
 
 

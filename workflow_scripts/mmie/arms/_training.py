@@ -52,6 +52,8 @@ class Training:
     """Texts to forget in a batch."""
     retain_texts: int = 8
     """Texts to keep in a batch."""
+    canary_share: float = 0.25
+    """Share of the texts to forget that are planted canaries, where there are any."""
     max_tokens: int = 32
     """Texts are cut at this length, in tokens."""
     label_tokens: int = 4
@@ -74,6 +76,8 @@ class Training:
         at_least(self, 0, "warmup", "forget_weight", "retain_weight", "patience", "simnpo_delta", "state_layer")
         above(self, 0, "lr", "clip", "beta", "ceiling", "simnpo_beta", "rmu_scale")
         at_least(self, 8, "max_tokens")
+        if not 0 <= self.canary_share <= 1:
+            raise ValueError(f"canary_share: {self.canary_share} is not allowed: a number from 0 to 1.")
         one_of(self, "objective", "redirect", "graddiff", "npo", "simnpo", "rmu")
         one_of(self, "retain", "kl", "ce", "states")
         one_of(self, "scripts", "both", "native", "roman")
