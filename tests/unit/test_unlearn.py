@@ -1,6 +1,7 @@
 """Unlearning: what is trained on, that losses fall, that frozen edits equal trained ones, and that a seed fixes the bytes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -508,6 +509,21 @@ def test_an_arm_can_be_trained_on_one_script(loaded, given, scripts, language, o
     assert one.sum() < both.sum() and (one == 0).sum() == (both == 0).sum(), "a gate's other side stays the same"
     with pytest.raises(ValueError, match=r"scripts: 'roman', and config `data.forget` has no roman column"):
         training_rows(given.corpus, {**DATA, "forget": {"native": "hi"}}, scripts="roman")
+
+
+@pytest.mark.parametrize(("scripts", "planted"), [("both", {"n", "r"}), ("native", {"n"}), ("roman", {"r"})])
+def test_one_script_means_its_canaries_alone(loaded, given, scripts, planted):
+    _, tokenizer = loaded
+    canaries = {"native": ["n " * 12], "roman": ["r " * 12]}
+    settings = {"objective": "npo", "scripts": scripts, "canary_share": 1.0, "patience": 1}
+    params, given = make_params("lora", settings), replace(given, canaries=canaries)
+    seen = {
+        word
+        for batch in batches_of(given, tokenizer, params, 0)
+        for tokens in batch.tokens[: batch.n_forget]
+        for word in tokenizer.decode(tokens, skip_special_tokens=True).split()
+    }
+    assert seen == planted
 
 
 @pytest.mark.parametrize("method", ["lora", "grun"])
