@@ -21,6 +21,7 @@ include: "rules/lid.smk"
 include: "rules/texts.smk"
 include: "rules/metrics.smk"
 include: "rules/gate.smk"
+include: "rules/tune.smk"
 include: "rules/report.smk"
 
 

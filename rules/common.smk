@@ -7,7 +7,7 @@ import sys
 
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 
-from mmie.arms import check_arms, load_arm
+from mmie.arms import check_arms, configurations, load_arm, sweeps
 from mmie.config import canonical, check_config, project_path
 from mmie.provenance import code_digest
 

@@ -31,7 +31,13 @@ rule gate:
         mem_mb=2000,
         runtime=10,
     params:
-        settings=canonical({"gate": config["gate"], "data": config["data"]}),
+        settings=canonical(
+            {
+                "gate": config["gate"],
+                "data": config["data"],
+                "tried": configurations(ARMS, config["tune"]["tried"]),
+            }
+        ),
         code=code_digest("gate"),
     script:
         "../workflow_scripts/gate.py"

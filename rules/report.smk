@@ -11,7 +11,7 @@ INPUTS
 
 OUTPUTS
 
-    results/figures/{tradeoff,les,perplexity,layers,training,languages,attacks,membership,corpus}.{png,pdf}
+    results/figures/{tradeoff,les,perplexity,layers,training,languages,attacks,membership,corpus,frontier}.{png,pdf}
     results/report.html
     results/tables/{verdicts,metrics}.{csv,tex}
 """
@@ -83,6 +83,12 @@ rule figures:
             category="Figures",
         ),
         corpus_pdf="results/figures/corpus.pdf",
+        frontier=report(
+            "results/figures/frontier.png",
+            caption="../report/frontier.rst",
+            category="Figures",
+        ),
+        frontier_pdf="results/figures/frontier.pdf",
     log:
         "logs/figures.log",
     benchmark:
@@ -95,7 +101,12 @@ rule figures:
         runtime=10,
     params:
         settings=canonical(
-            {"arms": list(ARMS), "data": config["data"], "sites": len(SITES)}
+            {
+                "arms": list(ARMS),
+                "sweeps": sweeps(ARMS),
+                "data": config["data"],
+                "sites": len(SITES),
+            }
         ),
         code=code_digest("figures"),
     script:
@@ -119,6 +130,7 @@ rule report:
         attacks="results/figures/attacks.png",
         membership="results/figures/membership.png",
         corpus_figure="results/figures/corpus.png",
+        frontier="results/figures/frontier.png",
         generations=runs("results/generations/{arm}/seed{seed}/{variant}.parquet"),
         lid=runs("results/lid/{arm}/seed{seed}/{variant}.parquet"),
         features=expand("results/sae/site{site}/features.parquet", site=SITES),
@@ -158,6 +170,7 @@ rule report:
                 "model": {
                     key: config["model"][key] for key in ("source", "name", "revision")
                 },
+                "swept": bool(sweeps(ARMS)),
                 "selector": config["features"]["selector"],
                 "arms": [
                     {

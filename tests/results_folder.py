@@ -93,11 +93,12 @@ def report_settings(arms: list[str]) -> dict:
         "samples": 20,
         "seed": 0,
         "selector": "semantic",
+        "swept": False,
     }
 
 
 def figure_settings(arms: list[str]) -> dict:
-    return {"arms": arms, "data": DATA, "sites": 2}
+    return {"arms": arms, "sweeps": {}, "data": DATA, "sites": 2}
 
 
 def _texts(groups: list[dict]) -> tuple[list[dict], list[dict]]:

@@ -4,7 +4,7 @@ Draw the figures of the experiment.
 Writes each as PNG for the report and as PDF for a paper.
 """
 
-from mmie import drawing, figures, figures_evidence, files, stage, tables
+from mmie import drawing, figures, figures_evidence, figures_frontier, files, stage, tables
 
 
 def main(
@@ -12,7 +12,7 @@ def main(
     tradeoff: str, tradeoff_pdf: str, les: str, les_pdf: str, perplexity: str, perplexity_pdf: str,
     layer_scores: str, layer_scores_pdf: str, training_curves: str, training_curves_pdf: str,
     languages: str, languages_pdf: str, attacks: str, attacks_pdf: str, membership: str, membership_pdf: str,
-    corpus: str, corpus_pdf: str, settings: dict, code: str = "",
+    corpus: str, corpus_pdf: str, frontier: str, frontier_pdf: str, settings: dict, code: str = "",
 ) -> None:  # fmt: skip
     arms, data = settings["arms"], settings["data"]
     units, verdicts = tables.read(metrics, tables.METRICS), tables.read(tests, tables.TESTS)
@@ -31,6 +31,7 @@ def main(
             (figures_evidence.attacks(units, arms, data), attacks, attacks_pdf),
             (figures_evidence.membership(verdicts, arms), membership, membership_pdf),
             (figures_evidence.corpus(rows, checked, data), corpus, corpus_pdf),
+            (figures_frontier.frontier(units, verdicts, settings["sweeps"], data), frontier, frontier_pdf),
         ]:
             files.write(drawing.rendered(figure, "png"), png)
             files.write(drawing.rendered(figure, "pdf"), pdf)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmie.arms import available_arms, check_arms, describe, load_arm, make_params
+from mmie.arms import available_arms, check_arms, configurations, describe, load_arm, make_params, sweeps
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,14 +23,15 @@ def test_every_module_of_the_folder_is_an_arm():
 def test_the_default_arms_are_accepted_with_base_first():
     found = check_arms({"lora": {}, "base": {}, "grun": {}, "sae_gate": {}})
     assert list(found) == ["base", "lora", "grun", "sae_gate"]
-    assert found["base"] == {"method": "base", "params": {}, "needs": [], "seeded": False}
+    assert found["base"] == {"entry": "base", "method": "base", "params": {}, "needs": [], "seeded": False}
     assert found["grun"]["needs"] == ["activations"]
-    assert found["sae_gate"] == {"method": "sae_gate", "params": {}, "needs": ["sae"], "seeded": False}
+    assert found["sae_gate"]["needs"] == ["sae"] and found["sae_gate"]["seeded"] is False
 
 
 def test_params_hold_only_what_the_config_gives():
     found = check_arms({"base": {}, "gentle": {"method": "lora", "lr": 1e-4}})
-    assert found["gentle"] == {"method": "lora", "params": {"lr": 1e-4}, "needs": [], "seeded": True}
+    expected = {"entry": "gentle", "method": "lora", "params": {"lr": 1e-4}, "needs": [], "seeded": True}
+    assert found["gentle"] == expected
 
 
 def test_a_sweep_makes_one_arm_per_combination():
@@ -38,6 +39,16 @@ def test_a_sweep_makes_one_arm_per_combination():
     assert list(found) == ["base", "lora-lr0.001-steps10", "lora-lr1e-05-steps10"]
     assert found["lora-lr0.001-steps10"]["params"] == {"rank": 4, "lr": 0.001, "steps": 10}
     assert found["lora-lr0.001-steps10"]["method"] == "lora"
+
+
+def test_a_sweep_is_known_by_its_entry_and_counted_by_its_method():
+    swept = {"rank": 4, "sweep": {"lr": [0.001, 0.002]}}
+    found = check_arms({"base": {}, "lora": swept, "gentle": {"method": "lora"}, "reft": {}})
+    assert sweeps(found) == {"lora": {"lora-lr0.001": "lr0.001", "lora-lr0.002": "lr0.002"}}
+    assert configurations(found, {}) == {"lora": 3, "reft": 1}
+    assert configurations(found, {"reft": 8, "lora": 2, "grun": 1}) == {"grun": 1, "lora": 3, "reft": 8}
+    with pytest.raises(ValueError, match=r"tune.tried.loar.*Did you mean 'lora'"):
+        configurations(found, {"loar": 2})
 
 
 def test_lists_become_tuples_and_whole_numbers_floats():
@@ -64,7 +75,15 @@ def test_lists_become_tuples_and_whole_numbers_floats():
         ({"base": {}, "lora": {"layers": 3}}, r"arms.lora.layers.*a list of int"),
         ({"base": {}, "lora": {"layers": []}}, r"arms.lora.layers: \[\]"),
         ({"base": {}, "lora": {"modules": []}}, r"arms.lora.modules"),
-        ({"base": {}, "lora": {"objective": "ascent"}}, r"arms.lora.objective: 'ascent'.*redirect, graddiff, npo"),
+        (
+            {"base": {}, "lora": {"objective": "ascent"}},
+            r"arms.lora.objective: 'ascent'.*redirect, graddiff, npo, simnpo, rmu",
+        ),
+        ({"base": {}, "lora": {"retain": "none"}}, r"arms.lora.retain: 'none'.*kl, ce, states"),
+        ({"base": {}, "lora": {"scripts": "latin"}}, r"arms.lora.scripts: 'latin'.*both, native, roman"),
+        ({"base": {}, "lora": {"schedule": "step"}}, r"arms.lora.schedule: 'step'.*linear, constant, cosine"),
+        ({"base": {}, "lora": {"patience": -1}}, r"arms.lora.patience: -1.*at least 0"),
+        ({"base": {}, "reft": {"retain": "states", "state_layer": 6}}, r"arms.reft.state_layer: 6 lies below 9"),
         ({"base": {}, "lora": {"steps": 0}}, r"arms.lora.steps: 0.*at least 1"),
         ({"base": {}, "lora": None}, r"arms.lora` is empty"),
         ({"base": {}, "lora": 3}, r"arms.lora.*not a mapping"),

@@ -63,6 +63,32 @@ def test_npo_matches_the_formula_and_makes_the_labels_less_likely():
     assert (moved > o.token_nll(LOGITS, LABELS)).all()
 
 
+def test_simnpo_matches_the_formula_and_does_not_depend_on_length():
+    nll, lengths = torch.tensor([6.0, 2.0]), torch.tensor([3.0, 4.0])
+    sigmoid = [1 / (1 + math.exp(-4.5 * (v - 0.25))) for v in (2.0, 0.5)]
+    by_hand = -(2 / 4.5) * sum(map(math.log, sigmoid)) / 2
+    assert float(o.simnpo(nll, lengths, 4.5, 0.25)) == pytest.approx(by_hand, rel=1e-5)
+    assert float(o.simnpo(10 * nll, 10 * lengths, 4.5, 0.25)) == pytest.approx(by_hand, rel=1e-5)
+    rows, ones = torch.tensor([0, 0]), torch.tensor([2.0])
+    moved = after_a_step(lambda x: o.simnpo(o.sequence_sums(o.token_nll(x, LABELS), rows, 1), ones, 4.5, 0.0), LOGITS)
+    assert (moved > o.token_nll(LOGITS, LABELS)).all()
+
+
+def test_state_distance_is_the_mean_square_in_units_of_the_norm():
+    states, target = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([0.0, 1.0])
+    assert float(o.state_distance(states, target, 2.0)) == pytest.approx((18 + 0) / 2 / 4)
+    assert float(o.state_distance(states, states, 2.0)) == 0
+    assert float(o.state_distance(100 * states, 100 * target, 200.0)) == pytest.approx(18 / 2 / 4), "no absolute scale"
+
+
+def test_rmu_pulls_towards_one_seeded_direction_of_the_layers_own_length():
+    c_e = o.rmu_target(640, 1.5, 6400.0, 3)
+    assert float(c_e.norm()) == pytest.approx(1.5 * 6400)
+    assert torch.equal(c_e, o.rmu_target(640, 1.5, 6400.0, 3))
+    other = o.rmu_target(640, 1.5, 6400.0, 4)
+    assert abs(float(torch.cosine_similarity(c_e, other, dim=0))) < 0.15, "4 standard errors: not one orthant"
+
+
 def test_kl_is_from_base_to_the_edited_model():
     base, edited = LOGITS[:1], LOGITS[1:]
     p, q = [0.7, 0.2, 0.1], [0.1, 0.1, 0.8]

@@ -17,7 +17,7 @@ from results_folder import DATA, EVIL, report_settings, write_results
 ARMS = ["base", "lora", "broken"]
 FIGURES = (
     "tradeoff", "les", "perplexity", "layer_scores", "training_curves", "languages", "attacks", "membership",
-    "corpus_figure",
+    "corpus_figure", "frontier",
 )  # fmt: skip
 TABLES = ("verdicts_csv", "verdicts_tex", "metrics_csv", "metrics_tex")
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.xdist_group("workflow")  # one worker, so that the fini
 
 ROOT = Path(__file__).parents[2]
 
+ON_DEMAND = {"tune"}  # made by a target of its own
 ARMS = ["base", "grun", "lora", "random_gate", "reft", "sae_gate"]
 
 
@@ -23,6 +24,8 @@ def results(finished_once):
 
 def test_every_table_is_there_and_fits_its_schema(results):
     for name, schema in tables.SCHEMAS.items():
+        if name in ON_DEMAND:
+            continue
         pattern = schema.metadata[b"path"].decode().removeprefix("results/")
         for wildcard in ("{site}", "{arm}", "{seed}", "{variant}"):
             pattern = pattern.replace(wildcard, "*")

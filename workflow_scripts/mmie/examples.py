@@ -46,9 +46,18 @@ class Example:
     side: list[int]
 
 
-def forgotten(data: dict[str, Any]) -> list[str]:
-    """The columns of the forget language, one per script."""
-    return [language for language in data["forget"].values() if language is not None]
+def forgotten(data: dict[str, Any], scripts: str = "both") -> list[str]:
+    """
+    The columns of the forget language, one per script; only ``native`` or ``roman`` where ``scripts`` says so.
+
+    Raises ValueError when the language has no such column.
+    """
+    columns = {script: language for script, language in data["forget"].items() if language is not None}
+    if scripts == "both":
+        return list(columns.values())
+    if scripts not in columns:
+        raise ValueError(f"scripts: {scripts!r}, and config `data.forget` has no {scripts} column. Use `both`.")
+    return [columns[scripts]]
 
 
 def kept(data: dict[str, Any], control: bool = True) -> list[str]:
@@ -63,20 +72,22 @@ def kept(data: dict[str, Any], control: bool = True) -> list[str]:
     return [data["retain"], *data["neighbours"], *(shuffled if control else [])]
 
 
-def training_rows(corpus: pd.DataFrame, data: dict[str, Any], control: bool = True) -> pd.DataFrame:
+def training_rows(
+    corpus: pd.DataFrame, data: dict[str, Any], control: bool = True, scripts: str = "both", split: str = "train"
+) -> pd.DataFrame:
     """
-    The rows that training may read: train split, texts to forget and to keep; never a mixed text or an unseen language.
+    The rows that training may read: texts to forget (in ``scripts``) and to keep; never a mixed text or an unseen
+    language. Weights are fitted to the train split; when to stop is read from ``split`` tune.
 
     Raises ValueError when one of the languages has none.
     """
-    wanted = [*forgotten(data), *kept(data, control)]
-    rows = corpus[(corpus["split"] == "train") & corpus["language"].isin(wanted)]
+    wanted = [*forgotten(data, scripts), *kept(data, control)]
+    rows = corpus[(corpus["split"] == split) & corpus["language"].isin(wanted)]
     missing = sorted(set(wanted) - set(rows["language"]))
     if missing:
         raise ValueError(
-            f"the corpus has no train texts in {', '.join(missing)} (config `data.forget`, `data.retain`, "
-            "`data.neighbours`). "
-            "Raise config `data.splits.train`, or make the corpus again."
+            f"the corpus has no {split} texts in {', '.join(missing)} (config `data.forget`, `data.retain`, "
+            f"`data.neighbours`). Raise config `data.splits.{split}`, or make the corpus again."
         )
     return rows.sort_values("doc_id", ignore_index=True)
 
@@ -98,10 +109,10 @@ def make_batches(
     """
     The batches of a whole run, known before it starts: the same seed gives the same batches.
 
-    Forget sequences go through all forget texts (every script) in random order, again and again. With ``redirect``
-    each is an opening of random length, then ``label_tokens`` tokens of the parallel text in the retain language, from
-    the same point on; with ``graddiff`` and ``npo`` it is the text itself. Retain sequences come from each language
-    that `kept` names and ``rows`` has, in turn. All are cut at ``max_tokens``.
+    Forget sequences go through all forget texts of ``rows`` (every script) in random order, again and again. With
+    ``redirect`` each is an opening of random length, then ``label_tokens`` tokens of the parallel text in the retain
+    language, from the same point on; otherwise it is the text itself. Retain sequences come from each language that
+    `kept` names and ``rows`` has, in turn. All are cut at ``max_tokens``.
 
     ``canary_share`` of the forget sequences are ``canaries``, evenly spread, each from a random word of its first half
     on, for canaries are longer than ``max_tokens``. A canary has no parallel text: ``redirect`` goes on with that of a
@@ -112,7 +123,7 @@ def make_batches(
     groups = {
         language: sorted(g for lang, g in texts if lang == language) for language in sorted({lang for lang, _ in texts})
     }
-    forget = cycle(rng, [(language, g) for language in forgotten(data) for g in groups[language]])
+    forget = cycle(rng, [(language, g) for language in forgotten(data) for g in groups.get(language, [])])
     planted = _pieces(rng, canaries, [texts[data["retain"], g] for g in groups[data["retain"]]])
     turns = _turns(canary_share if canaries else 0.0)
     keep = in_turn(rng, [language for language in kept(data) if language in groups], groups)

@@ -15,18 +15,29 @@ from mmie.train_states import train_states
 from mmie.unlearn import Sources
 
 
-def labelled(layer: int, given: Sources, control: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+def labelled(
+    layer: int, given: Sources, control: bool = True, scripts: str = "both"
+) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Cached base activations of the train split, ``[token, d_model]``, and 1 on the forget language, 0 on what is `kept`.
+    Cached base activations of the train split, ``[token, d_model]``, and 1 on the forget language (in ``scripts``), 0
+    on what is `kept`.
 
     Raises ValueError when the layer is not cached.
     """
-    states, languages = train_states(layer, given, control)
-    return states, torch.from_numpy(np.isin(languages, forgotten(given.data))).float()
+    states, languages = train_states(layer, given, control, scripts)
+    return states, torch.from_numpy(np.isin(languages, forgotten(given.data, scripts))).float()
 
 
 def warm(
-    edit: Grun, layer: int, given: Sources, steps: int, batch: int, lr: float, seed: int, control: bool = True
+    edit: Grun,
+    layer: int,
+    given: Sources,
+    steps: int,
+    batch: int,
+    lr: float,
+    seed: int,
+    control: bool = True,
+    scripts: str = "both",
 ) -> None:
     """
     Train the gate of ``edit`` alone, on base's activations: without it, the edit starts on every language at once.
@@ -35,7 +46,7 @@ def warm(
     """
     if not steps:
         return
-    states, labels = labelled(layer, given, control)
+    states, labels = labelled(layer, given, control, scripts)
     device = edit.mean.device
     share = float(labels.mean())
     weight = torch.where(labels > 0, 0.5 / share, 0.5 / (1 - share))

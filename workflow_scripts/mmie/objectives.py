@@ -10,9 +10,6 @@ vocabulary come with ``log_weight`` ``[vocabulary]``, the log of how many ids ea
 import torch
 from torch.nn.functional import logsigmoid
 
-FORGET = ("redirect", "graddiff", "npo")
-RETAIN = ("ce", "kl")
-
 
 def token_nll(logits: torch.Tensor, labels: torch.Tensor, log_weight: torch.Tensor | None = None) -> torch.Tensor:
     """Negative log-likelihood of each label, nats, ``[token]``. ``labels`` index the columns of ``logits``."""
@@ -53,6 +50,38 @@ def npo(log_prob: torch.Tensor, reference: torch.Tensor, beta: float) -> torch.T
     At the start it is (2/β) ln 2; it falls to 0 as the texts become unlikely.
     """
     return -(2 / beta) * logsigmoid(-beta * (log_prob - reference)).mean()
+
+
+def simnpo(nll: torch.Tensor, lengths: torch.Tensor, beta: float, delta: float) -> torch.Tensor:
+    """
+    −(2/β) · mean log σ(β (nll/|y| − δ)): simple negative preference optimisation (2410.07163, equation 4, γ = β δ).
+
+    ``nll`` ``[sequence]`` is the sum over each forget text and ``lengths`` ``[sequence]`` its number of labels |y|.
+    Where npo compares with base, this compares with δ nats per token: a long text pulls no harder than a short one, and
+    a text that base found unlikely pulls less from the start.
+    """
+    return -(2 / beta) * logsigmoid(beta * (nll / lengths - delta)).mean()
+
+
+def state_distance(states: torch.Tensor, target: torch.Tensor, norm: float) -> torch.Tensor:
+    """
+    Mean over tokens of ‖h − target‖², in units of ``norm``²: both parts of RMU (2403.03218, section 4.1).
+
+    ``states`` ``[token, d_model]`` after one layer. On forget texts ``target`` is `rmu_target`; on texts to keep it is
+    base's states of the same tokens, ``[token, d_model]``. The mean runs over the tokens of a batch, not of each text.
+    """
+    return (states.float() - target.float()).square().sum(-1).mean() / norm**2
+
+
+def rmu_target(d_model: int, scale: float, norm: float, seed: int) -> torch.Tensor:
+    """
+    c · e ``[d_model]`` fp32: e a unit vector drawn with ``seed``, c = ``scale`` · ``norm``.
+
+    ``norm`` is the root mean square norm of base's states at that layer: an absolute c has no effect in one model and
+    destroys another (2408.06223). The paper's code draws e in the positive orthant; here every direction is as likely.
+    """
+    e = torch.randn(d_model, generator=torch.Generator().manual_seed(seed))
+    return scale * norm * e / e.norm()
 
 
 def kl_to_base(base: torch.Tensor, logits: torch.Tensor, log_weight: torch.Tensor | None = None) -> torch.Tensor:

@@ -103,6 +103,11 @@ def captions(data: Mapping[str, Any], decision: Mapping[str, Any]) -> dict[str, 
             "Detected languages of the continuations, by the language of the prompt: a good arm differs from base only "
             f"on {forget} prompts.",
         ),
+        "frontier": (
+            "What a stronger dose would cost",
+            f"Every configuration of a sweep: continuations still in {forget} against the largest perplexity ratio, as "
+            "a share of its margin. Only the tune split may choose among them.",
+        ),
         "attacks": (
             "Does it come back when it is asked for",
             f"Share of continuations that the detector calls {forget}, by the way in which an adversarial prompt asks "

@@ -79,6 +79,21 @@ def perplexity_ratios(metrics: pd.DataFrame, tests: pd.DataFrame, data: Mapping[
     return pd.DataFrame(found, columns=[*keys, "n", "value", "low", "high", "margin"])
 
 
+def worst_ratio(arm: str, tests: pd.DataFrame) -> tuple[str, float, float]:
+    """
+    Part, perplexity ratio and margin of the row of ``tests`` whose ratio is largest against its margin, in any seed.
+
+    Raises ValueError when no gate measured a perplexity of the arm.
+    """
+    perplexity = (tests["gate"] == "G2") | tests["part"].str.endswith(":perplexity")
+    rows = tests[(tests["arm"] == arm) & perplexity & (tests["seed"] >= 0)].dropna(subset=["estimate", "margin"])
+    rows = rows.reset_index(drop=True)
+    if rows.empty:
+        raise ValueError(f"arm {arm}: no gate measured a perplexity. Raise config `data.splits`.")
+    row = rows.loc[(rows["estimate"] / rows["margin"]).idxmax()]
+    return str(row["part"]), float(row["estimate"]), float(row["margin"])
+
+
 def over_seeds(table: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """
     One row per arm: the mean over seeds, and the widest reach of their intervals.

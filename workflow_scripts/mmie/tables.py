@@ -184,6 +184,12 @@ TRAINING = table(
     column("retain_loss", REAL, "Retain part of the objective, before its weight."),
     column("gate_loss", REAL, "Gate's binary cross-entropy; null for arms without a gate.", nullable=True),
     column("grad_norm", REAL, "Gradient norm before clipping."),
+    column(
+        "tune_loss",
+        REAL,
+        "Weighted forget and retain loss on tune texts after this step; null where it was not evaluated.",
+        nullable=True,
+    ),
 )
 GENERATIONS = table(
     "generations",
@@ -345,6 +351,26 @@ TESTS = table(
     column("passes", FLAG, "outcome is pass: p ≤ alpha, and enough units and a strong enough assay to believe it."),
     column("reason", TEXT, "Why it did not pass, in words; empty when it did."),
     column("note", TEXT, "What a reader should know beside the test; mostly empty."),
+)
+TUNE = table(
+    "tune",
+    "results/tune.parquet",
+    "One row per arm, measured on the tune split: which configuration of each entry of config `arms` is chosen.",
+    column("entry", TEXT, "Key of config `arms` that the arm stands under; a sweep makes several arms of one entry."),
+    column("arm", TEXT, "Arm."),
+    column("method", TEXT, "Its method."),
+    column("params", TEXT, "The parameters that the config gives it, as JSON."),
+    column("seeds", INT, "Training seeds behind the row."),
+    column("les_native", REAL, "Share of native prompts continued in the forget language, mean over seeds."),
+    column("les_roman", REAL, "The same of romanised prompts; null where there are none.", nullable=True),
+    column("les", REAL, "Mean of the scripts."),
+    column("les_share", REAL, "Largest extraction relative to base of a script, as a share of its margin."),
+    column("worst", TEXT, "Language whose perplexity comes closest to its margin, or exceeds it most, in any seed."),
+    column("ratio", REAL, "Its perplexity relative to base."),
+    column("ratio_share", REAL, "That ratio as a share of its margin: at most 1 is within every margin."),
+    column("allowed", FLAG, "Within the margins that config `tune.rule` asks for."),
+    column("rank", INT, "Place within the entry, 1 is the best; those that are not allowed come last."),
+    column("chosen", FLAG, "The best of its entry, and allowed."),
 )
 
 POWER = table(

@@ -14,10 +14,12 @@ PROBED = 24
 """Texts on which the norm of attention sinks is measured."""
 
 
-def train_states(layer: int, given: Sources, control: bool = True) -> tuple[torch.Tensor, np.ndarray]:
+def train_states(
+    layer: int, given: Sources, control: bool = True, scripts: str = "both"
+) -> tuple[torch.Tensor, np.ndarray]:
     """
-    Activations of the train split, ``[token, d_model]`` bf16, in the forget language or in what is `kept`, and the
-    language of each, ``[token]``.
+    Activations of the train split, ``[token, d_model]`` bf16, in the forget language (in ``scripts``) or in what is
+    `kept`, and the language of each, ``[token]``.
 
     Raises ValueError when the layer is not cached.
     """
@@ -28,7 +30,7 @@ def train_states(layer: int, given: Sources, control: bool = True) -> tuple[torc
         )
     index = cache.described(tables.read(given.index, tables.TOKENS), given.corpus)
     states = cache.reading([str(given.activations[layer])], index)[layer]
-    languages = [*forgotten(given.data), *kept(given.data, control)]
+    languages = [*forgotten(given.data, scripts), *kept(given.data, control)]
     wanted = ((index["split"] == "train") & index["language"].isin(languages)).to_numpy()
     rows = torch.from_numpy(wanted.nonzero()[0])
     return states[rows], index["language"].to_numpy()[wanted]

@@ -11,14 +11,16 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mmie import objectives, stage, tables
+from mmie import stage, tables
 from mmie.arms._training import Training
+from mmie.early_stopping import EarlyStopping, HeldOut
 from mmie.edits import Edit
-from mmie.examples import IGNORE, Batch, make_batches, training_rows
+from mmie.examples import Batch, make_batches, training_rows
+from mmie.losses import Reference, SampledHead, label_states, layer_states, losses_of, target_of
 from mmie.model import decoder_layers, stop_after
 
-SAMPLED = 4096
-"""Random ids in a sampled vocabulary, beside all ids that occur in the batches."""
+HELD_BATCHES = 4
+"""Batches of tune texts on which training is stopped: one evaluation costs about as much as one step."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Sources:
     """All rows of corpus.parquet; `training_rows` says which may be trained on."""
     data: dict[str, Any]
     """Config `data`: which column plays which part."""
-    canaries: list[str] = field(default_factory=list)
-    """The planted documents: they are to be forgotten too."""
+    canaries: dict[str, list[str]] = field(default_factory=dict)
+    """Script (native, roman) → the planted documents in it: they are to be forgotten too."""
     activations: dict[int, Path] = field(default_factory=dict)
     """Layer → file of cached activations, for arms that need them."""
     index: Path | None = None
@@ -64,7 +66,7 @@ def sources(
     return Sources(
         corpus=tables.read(corpus, tables.CORPUS),
         data=settings["data"],
-        canaries=list(planted.text[planted.member]),
+        canaries={str(script): list(part.text) for script, part in planted[planted.member].groupby("script")},
         activations=dict(zip(settings["candidates"], map(Path, activations), strict=True)) if activations else {},
         index=Path(index[0]) if index else None,
         saes=[Path(p) for p in sae if p.endswith(".safetensors")],
@@ -79,18 +81,45 @@ def history_rows(history: Iterable[dict[str, Any]], arm: str, seed: int) -> list
 
 def batches_of(given: Sources, tokenizer: PreTrainedTokenizerBase, params: Training, seed: int) -> list[Batch]:
     """The batches of a run of ``params``."""
+    planted = [text for script, part in given.canaries.items() if params.scripts in ("both", script) for text in part]
+    return _batches(given, tokenizer, params, params.steps, seed, "train", planted)
+
+
+def held_out(
+    model: PreTrainedModel, given: Sources, tokenizer: PreTrainedTokenizerBase, params: Training, seed: int
+) -> HeldOut | None:
+    """
+    Tune batches, without canaries, and base's states on them, for `optimise` to stop on; None with ``patience: 0``.
+
+    To be called before anything is attached.
+    """
+    if not params.patience:
+        return None
+    batches = _batches(given, tokenizer, params, HELD_BATCHES, seed, "tune", [])
+    return HeldOut(batches, reference_states(model, batches, params))
+
+
+def _batches(
+    given: Sources,
+    tokenizer: PreTrainedTokenizerBase,
+    params: Training,
+    count: int,
+    seed: int,
+    split: str,
+    canaries: Sequence[str],
+) -> list[Batch]:
     return make_batches(
-        training_rows(given.corpus, given.data, params.control),
+        training_rows(given.corpus, given.data, params.control, params.scripts, split),
         given.data,
         tokenizer,
         params.objective,
-        params.steps,
+        count,
         params.forget_texts,
         params.retain_texts,
         params.max_tokens,
         params.label_tokens,
         seed,
-        given.canaries,
+        canaries,
         params.canary_share,
     )
 
@@ -99,32 +128,38 @@ def optimise(
     model: PreTrainedModel,
     parameters: Sequence[torch.nn.Parameter],
     batches: Sequence[Batch],
-    base_states: Sequence[torch.Tensor] | None,
+    base: Reference,
     params: Training,
     seed: int,
     gate_loss: Callable[[Batch], torch.Tensor] | None = None,
     gate_weight: float = 1.0,
     label: str = "unlearn",
+    held: HeldOut | None = None,
 ) -> list[dict[str, Any]]:
     """
     Minimise forget_weight · forget + retain_weight · retain (+ gate_weight · gate) over ``parameters``, one step a
     batch.
 
-    The model is frozen but for ``parameters``, which are attached to it. ``base_states`` are `reference_states`,
-    needed by ``retain: kl`` and ``objective: npo``. ``gate_loss`` is called after each forward pass. AdamW without
-    weight decay: decay erases the orthogonal matrix of ReFT, whose parametrisation keeps it in a form that is not its
-    value.
+    The model is frozen but for ``parameters``, which are attached to it. ``base`` is what `reference_states` found,
+    ``held`` what `held_out` did. ``gate_loss`` is called after each forward pass. AdamW without weight decay: decay
+    erases the orthogonal matrix of ReFT, whose parametrisation keeps it in a form that is not its value.
 
-    Returns one row per step. Raises ValueError when the loss is no longer finite.
+    Returns one row per step. Raises ValueError when the loss is no longer finite, or ``patience`` is asked for and
+    ``held`` is not given.
     """
     optimizer = torch.optim.AdamW(parameters, lr=params.lr, weight_decay=0.0)
-    head = SampledHead(model, batches, seed)
+    head, target = SampledHead(model, batches, seed), target_of(model, base, params, seed)
+    stopping = None
+    if params.patience:
+        if held is None:
+            raise ValueError(f"patience: {params.patience} is not possible with this arm, which evaluates nothing.")
+        stopping = EarlyStopping(model, parameters, held, target, params, seed)
     history = []
     for step, batch in enumerate(stage.track(batches, len(batches), f"{label}, steps")):
         for group in optimizer.param_groups:
-            group["lr"] = params.lr * _rate(step, len(batches), params.warmup)
+            group["lr"] = params.lr * rate(step, len(batches), params.warmup, params.schedule)
         head.draw()
-        losses = _losses(model, head, batch, base_states[step] if base_states is not None else None, params)
+        losses: dict[str, Any] = {**losses_of(model, head, batch, base.of(step), target, params)}
         losses["gate_loss"] = gate_loss(batch) if gate_loss else None
         loss = params.forget_weight * losses["forget_loss"] + params.retain_weight * losses["retain_loss"]
         if gate_loss:
@@ -138,128 +173,53 @@ def optimise(
         norm = torch.nn.utils.clip_grad_norm_(parameters, params.clip)
         optimizer.step()
         values = {name: None if value is None else float(value.detach()) for name, value in losses.items()}
-        history.append({"step": step, "loss": float(loss.detach()), **values, "grad_norm": float(norm)})
+        tune = stopping.after(step, len(batches)) if stopping else None
+        history.append(
+            {"step": step, "loss": float(loss.detach()), **values, "grad_norm": float(norm), "tune_loss": tune}
+        )
+        if stopping and stopping.done:
+            break
+    if stopping:
+        stopping.restore()
     return history
 
 
 @torch.no_grad()
-def reference_states(model: PreTrainedModel, batches: Sequence[Batch], params: Training) -> list[torch.Tensor] | None:
+def reference_states(model: PreTrainedModel, batches: Sequence[Batch], params: Training) -> Reference:
     """
-    Base's last hidden states at the label positions of each batch, ``[label, d_model]``: of the texts to keep, for NPO
-    of all; None where no loss compares with base.
+    What base says on each batch, as far as a loss of ``params`` compares with it.
 
-    To be called before anything is attached. The head is applied when they are used: a state is 400 times smaller than
-    its logits.
+    To be called before anything is attached. The head is applied when the states are used: a state is 400 times
+    smaller than its logits. Raises ValueError when the model has no layer ``state_layer``.
     """
-    if params.retain != "kl" and params.objective != "npo":
-        return None
-    first = 0 if params.objective == "npo" else batches[0].n_forget
-    return [
-        _label_states(model, batch, first)
-        for batch in stage.track(batches, len(batches), "base's predictions, batches")
-    ]
+    predicting, layer, norm = [], [], math.nan
+    if params.retain == "kl" or params.objective == "npo":
+        first = 0 if params.objective == "npo" else batches[0].n_forget
+        for batch in stage.track(batches, len(batches), "base's predictions, batches"):
+            predicting.append(label_states(model, batch, first))
+    if params.reads_states():
+        last = len(decoder_layers(model)) - 1
+        if params.state_layer > last:
+            raise ValueError(f"state_layer: {params.state_layer} is not a layer of this model, which has 0 to {last}.")
+        seen = layer_statistics(model, batches[:2], [params.state_layer])[params.state_layer]
+        norm = float((seen.mean.square() + seen.deviation.square()).sum().sqrt())
+    if params.retain == "states":
+        for batch in stage.track(batches, len(batches), "base's states, batches"):
+            layer.append(layer_states(model, batch, params.state_layer))
+    return Reference(predicting, layer, norm)
 
 
-class SampledHead:
+def rate(step: int, steps: int, warmup: int, schedule: str) -> float:
     """
-    Logits over a sampled vocabulary: every id of the batches, and random others that stand for the rest.
-
-    The full vocabulary is 60 % of the work of a training step. The random ids are drawn anew each step, and count as
-    many times as they stand for (sampled softmax, 1412.2007), so that the normaliser is that of the full vocabulary in
-    expectation. A vocabulary that is small anyway is taken whole.
+    Share of the learning rate at a step: up over ``warmup`` steps along a straight line, then as ``schedule`` says,
+    ``linear`` and ``cosine`` towards a tenth.
     """
-
-    def __init__(self, model: PreTrainedModel, batches: Sequence[Batch], seed: int) -> None:
-        embeddings = model.get_output_embeddings()
-        self._weight: torch.Tensor = embeddings.weight
-        self._bias: torch.Tensor | None = getattr(embeddings, "bias", None)
-        self._cap: float | None = getattr(model.config, "final_logit_softcapping", None)
-        size = self._weight.shape[0]
-        seen = torch.unique(torch.cat([batch.tokens.flatten() for batch in batches]))
-        unseen = torch.ones(size, dtype=torch.bool)
-        unseen[seen] = False
-        self._seen, self._others = seen, unseen.nonzero()[:, 0]
-        self._generator = torch.Generator().manual_seed(seed)
-        self._column = torch.full((size,), -1)
-        self.draw()
-
-    def draw(self) -> None:
-        """Draw other random ids."""
-        count = min(SAMPLED, len(self._others))
-        chosen = self._others[torch.randperm(len(self._others), generator=self._generator)[:count]]
-        ids = torch.cat([self._seen, chosen])
-        device = self._weight.device
-        self._column[ids] = torch.arange(len(ids))
-        self._rows = self._weight[ids.to(device)]
-        self._row_bias = None if self._bias is None else self._bias[ids.to(device)]
-        weight = torch.zeros(len(ids))
-        weight[len(self._seen) :] = math.log(len(self._others) / max(count, 1))
-        self.log_weight = weight.to(device)
-
-    def logits(self, states: torch.Tensor) -> torch.Tensor:
-        """fp32 ``[token, sampled vocabulary]`` from last hidden states ``[token, d_model]``."""
-        logits = torch.nn.functional.linear(states, self._rows, self._row_bias).float()
-        return logits if self._cap is None else self._cap * torch.tanh(logits / self._cap)
-
-    def columns(self, ids: torch.Tensor) -> torch.Tensor:
-        """Columns of token ids that occur in the batches."""
-        return self._column[ids.cpu()].to(ids.device)
-
-
-def _losses(
-    model: PreTrainedModel, head: SampledHead, batch: Batch, base: torch.Tensor | None, params: Training
-) -> dict[str, Any]:
-    labels, rows = _labels(batch)
-    labels, rows = labels.to(model.device), rows.to(model.device)
-    logits = head.logits(_label_states(model, batch))
-    nll = objectives.token_nll(logits, head.columns(labels), head.log_weight)
-    forget = rows < batch.n_forget
-    keep = ~forget
-    if params.retain == "ce":
-        retain_loss = nll[keep].mean()
-    else:
-        assert base is not None
-        with torch.no_grad():
-            base_logits = head.logits(base[-int(keep.sum()) :])
-        retain_loss = objectives.kl_to_base(base_logits, logits[keep], head.log_weight)
-    if params.objective == "redirect":
-        forget_loss = objectives.redirect(nll[forget])
-    elif params.objective == "graddiff":
-        forget_loss = objectives.graddiff(nll[forget], params.ceiling)
-    else:
-        assert base is not None
-        with torch.no_grad():
-            base_nll = objectives.token_nll(
-                head.logits(base[: int(forget.sum())]), head.columns(labels[forget]), head.log_weight
-            )
-        sums = [-objectives.sequence_sums(v, rows[forget], batch.n_forget) for v in (nll[forget], base_nll)]
-        forget_loss = objectives.npo(sums[0], sums[1], params.beta)
-    return {"forget_loss": forget_loss, "retain_loss": retain_loss}
-
-
-def _label_states(model: PreTrainedModel, batch: Batch, first: int = 0) -> torch.Tensor:
-    """
-    Last hidden states from which the labels are predicted, ``[label, d_model]``: those one position before, from
-    sequence ``first`` on.
-    """
-    device = model.device
-    tokens, mask = batch.tokens[first:].to(device), batch.mask[first:].to(device)
-    output = model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False)
-    return output.last_hidden_state[:, :-1][(batch.labels[first:, 1:] != IGNORE).to(device)]
-
-
-def _labels(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Label ids ``[label]``, and the sequence each belongs to."""
-    wanted = batch.labels[:, 1:] != IGNORE
-    rows = torch.arange(len(wanted))[:, None].expand_as(wanted)
-    return batch.labels[:, 1:][wanted], rows[wanted]
-
-
-def _rate(step: int, steps: int, warmup: int) -> float:
-    """Share of the learning rate at a step: up over ``warmup`` steps, then down to a tenth along a straight line."""
     if step < warmup:
         return (step + 1) / warmup
-    return 1 - 0.9 * (step - warmup) / max(1, steps - warmup)
+    done = (step - warmup) / max(1, steps - warmup)
+    if schedule == "constant":
+        return 1.0
+    return 1 - 0.9 * (done if schedule == "linear" else (1 - math.cos(math.pi * done)) / 2)
 
 
 @dataclass(frozen=True)

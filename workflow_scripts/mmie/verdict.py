@@ -58,6 +58,7 @@ def decide(tests: pd.DataFrame, settings: dict[str, Any]) -> dict[str, Any]:
         "q": q,
         "config_hash": config_hash(settings),
         "margins": settings["gate"]["margins"],
+        "tried": settings.get("tried", {}),
         "assay": _assay(rows, settings),
         "arms": arms,
     }

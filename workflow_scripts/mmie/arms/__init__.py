@@ -19,6 +19,8 @@ import pkgutil
 import re
 import textwrap
 import typing
+from collections import Counter
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -62,7 +64,8 @@ def make_params(method: str, given: dict[str, Any], where: str = "") -> Any:
 
 def check_arms(arms: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
     """
-    The configured arms, ``base`` first: name → ``method``, ``params`` (those the config gives), ``needs``, ``seeded``.
+    The configured arms, ``base`` first: name → ``method``, ``params`` (those the config gives), ``needs``, ``seeded``,
+    and ``entry``, the key of config `arms` that it stands under.
 
     ``sweep: {lr: [1e-3, 2e-3]}`` makes one arm per value (per combination for several keys), named ``lora-lr0.001``
     and so on.
@@ -82,12 +85,35 @@ def check_arms(arms: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, An
             make_params(method, params, f"arms.{expanded}")
             module = load_arm(method)
             found[expanded] = {
+                "entry": name,
                 "method": method,
                 "params": params,
                 "needs": sorted(module.NEEDS),
                 "seeded": module.SEEDED,
             }
     return found
+
+
+def sweeps(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Entry of the config → its arms and what tells them apart, ``{"lora-lr0.001": "lr0.001"}``; swept entries only."""
+    found: dict[str, dict[str, str]] = {}
+    for name, arm in arms.items():
+        found.setdefault(arm["entry"], {})[name] = name.removeprefix(f"{arm['entry']}-")
+    return {entry: swept for entry, swept in found.items() if len(swept) > 1}
+
+
+def configurations(arms: Mapping[str, Mapping[str, Any]], before: Mapping[str, int]) -> dict[str, int]:
+    """
+    Configurations tried per method: those of this run, or as many as config `tune.tried` says were tried before it,
+    whichever are more (a run that judges the chosen ones repeats them).
+
+    Raises ValueError when a method is unknown.
+    """
+    unknown = sorted(set(before) - set(available_arms()))
+    if unknown:
+        raise ValueError(f"config `tune.tried.{unknown[0]}`: no such method.{_near(unknown[0], available_arms())}")
+    counts = Counter(arm["method"] for arm in arms.values() if arm["method"] != "base")
+    return {method: max(counts[method], before.get(method, 0)) for method in sorted({*counts, *before})}
 
 
 def describe(method: str) -> list[dict[str, str]]:

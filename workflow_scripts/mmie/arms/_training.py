@@ -12,11 +12,16 @@ class Training:
 
     objective: str = "redirect"
     """
-    Forget loss: ``redirect`` (switch to the parallel English text), ``graddiff`` (bounded gradient ascent) or
-    ``npo``.
+    Forget loss: ``redirect`` (switch to the parallel English text), ``graddiff`` (bounded gradient ascent), ``npo``,
+    ``simnpo`` or ``rmu`` (states of one layer become noise).
     """
     retain: str = "kl"
-    """Retain loss: ``kl`` (stay at base's predictions) or ``ce`` (predict the retained texts)."""
+    """
+    Retain loss: ``kl`` (stay at base's predictions), ``ce`` (predict the retained texts) or ``states`` (stay at base's
+    states of layer ``state_layer``; with ``rmu`` it is the published method).
+    """
+    scripts: str = "both"
+    """Scripts of the forget language that are trained on: ``both``, ``native`` or ``roman``; evaluated are all."""
     control: bool = True
     """
     Keep shuffled text in the forget language's script too: it spares languages of that script that are never
@@ -28,6 +33,15 @@ class Training:
     """Learning rate of AdamW after warm-up."""
     warmup: int = 5
     """Steps over which the learning rate rises from 0."""
+    schedule: str = "linear"
+    """Learning rate after warm-up: ``constant``, or down to a tenth along a line (``linear``) or a ``cosine``."""
+    patience: int = 0
+    """
+    Stop after as many evaluations in a row without a smaller loss on the tune split, and keep the weights with the
+    smallest; 0 trains every step and evaluates nothing.
+    """
+    evaluate_every: int = 5
+    """Steps between two evaluations on the tune split (with ``patience`` only)."""
     clip: float = 1.0
     """Gradient norm above which the gradient is scaled down."""
     forget_weight: float = 1.0
@@ -48,20 +62,34 @@ class Training:
     """Inverse temperature β of ``npo``."""
     ceiling: float = 12.5
     """Nll of a token above which ``graddiff`` pulls no further, nats; 12.5 is ln of a vocabulary of 262144."""
+    simnpo_beta: float = 4.5
+    """Inverse temperature β of ``simnpo``."""
+    simnpo_delta: float = 0.0
+    """Nll per token δ from which ``simnpo`` pulls less than half, nats."""
+    state_layer: int = 15
+    """Decoder layer whose output ``rmu`` and ``states`` read; not below the arm's first."""
+    rmu_scale: float = 1.0
+    """Length of the noise of ``rmu``, as a multiple of the norm of base's states at that layer."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "steps", "forget_texts", "retain_texts", "label_tokens")
-        at_least(self, 0, "warmup", "forget_weight", "retain_weight")
-        above(self, 0, "lr", "clip", "beta", "ceiling")
+        at_least(self, 1, "steps", "forget_texts", "retain_texts", "label_tokens", "evaluate_every")
+        at_least(self, 0, "warmup", "forget_weight", "retain_weight", "patience", "simnpo_delta", "state_layer")
+        above(self, 0, "lr", "clip", "beta", "ceiling", "simnpo_beta", "rmu_scale")
         at_least(self, 8, "max_tokens")
         if not 0 <= self.canary_share <= 1:
             raise ValueError(f"canary_share: {self.canary_share} is not allowed: a number from 0 to 1.")
-        one_of(self, "objective", "redirect", "graddiff", "npo")
-        one_of(self, "retain", "kl", "ce")
+        one_of(self, "objective", "redirect", "graddiff", "npo", "simnpo", "rmu")
+        one_of(self, "retain", "kl", "ce", "states")
+        one_of(self, "scripts", "both", "native", "roman")
+        one_of(self, "schedule", "linear", "constant", "cosine")
         if self.label_tokens >= self.max_tokens:
             raise ValueError(
                 f"label_tokens: {self.label_tokens} leaves no room for an opening in max_tokens: {self.max_tokens}."
             )
+
+    def reads_states(self) -> bool:
+        """Whether a loss compares states of ``state_layer``."""
+        return self.objective == "rmu" or self.retain == "states"
 
 
 def at_least(params: object, bound: float, *names: str) -> None:
@@ -85,7 +113,15 @@ def one_of(params: object, name: str, *allowed: str) -> None:
 
 
 def increasing_layers(params: object, name: str = "layers") -> None:
-    """Raises ValueError when a tuple of layers is empty or not strictly increasing from 0 on."""
+    """
+    Raises ValueError when a tuple of layers is empty or not strictly increasing from 0 on, or when they are trained by
+    states of a layer below them all.
+    """
     layers = getattr(params, name)
     if not layers or layers[0] < 0 or list(layers) != sorted(set(layers)):
         raise ValueError(f"{name}: {list(layers)} is not allowed: one or more decoder layers from 0, increasing.")
+    if isinstance(params, Training) and params.reads_states() and params.state_layer < layers[0]:
+        raise ValueError(
+            f"state_layer: {params.state_layer} lies below {layers[0]}, the first of `{name}`: nothing that is trained "
+            "changes its states. Raise it."
+        )

@@ -53,20 +53,39 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
     from mmie.edits import Edit
     from mmie.gates import gate_loss, warm
     from mmie.interventions import Grun, frozen, intervening
-    from mmie.unlearn import Trained, batches_of, layer_statistics, optimise, reference_states
+    from mmie.unlearn import Trained, batches_of, held_out, layer_statistics, optimise, reference_states
 
     batches = batches_of(given, tokenizer, params, seed)
     base = reference_states(model, batches, params)
+    tune = held_out(model, given, tokenizer, params, seed)
     seen = layer_statistics(model, batches[:2], params.layers)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         edits = {n: Grun(params.rank, seen[n], params.hidden).to(model.device) for n in params.layers}
         for n, edit in edits.items():
-            warm(edit, n, given, params.gate_steps, params.gate_batch, params.gate_lr, seed, params.control)
+            warm(
+                edit,
+                n,
+                given,
+                params.gate_steps,
+                params.gate_batch,
+                params.gate_lr,
+                seed,
+                params.control,
+                params.scripts,
+            )
     with intervening(model, edits):
         weights = [p for edit in edits.values() for p in edit.parameters()]
         history = optimise(
-            model, weights, batches, base, params, seed, lambda batch: gate_loss(edits, batch), params.gate_weight
+            model,
+            weights,
+            batches,
+            base,
+            params,
+            seed,
+            lambda batch: gate_loss(edits, batch),
+            params.gate_weight,
+            held=tune,
         )
     facts = {"rank": params.rank, "gated": True}
     return Trained([Edit("hook", params.layers, frozen(edits), facts)], history)

@@ -39,10 +39,11 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
     from mmie.edits import Edit
-    from mmie.unlearn import Trained, batches_of, optimise, reference_states
+    from mmie.unlearn import Trained, batches_of, held_out, optimise, reference_states
 
     batches = batches_of(given, tokenizer, params, seed)
     base = reference_states(model, batches, params)
+    tune = held_out(model, given, tokenizer, params, seed)
     config = LoraConfig(
         r=params.rank,
         lora_alpha=2 * params.rank,
@@ -57,7 +58,7 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
         weights = [p for p in adapted.parameters() if p.requires_grad]
         for weight in weights:
             weight.data = weight.data.float()
-        history = optimise(model, weights, batches, base, params, seed)
+        history = optimise(model, weights, batches, base, params, seed, held=tune)
         found = {name: value.detach().clone() for name, value in get_peft_model_state_dict(adapted).items()}
     finally:
         adapted.unload()

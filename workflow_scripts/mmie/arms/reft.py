@@ -37,15 +37,16 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
 
     from mmie.edits import Edit
     from mmie.interventions import Loreft, frozen, intervening
-    from mmie.unlearn import Trained, batches_of, layer_statistics, optimise, reference_states
+    from mmie.unlearn import Trained, batches_of, held_out, layer_statistics, optimise, reference_states
 
     batches = batches_of(given, tokenizer, params, seed)
     base = reference_states(model, batches, params)
+    tune = held_out(model, given, tokenizer, params, seed)
     seen = layer_statistics(model, batches[:2], params.layers)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         edits = {n: Loreft(params.rank, seen[n]).to(model.device) for n in params.layers}
     with intervening(model, edits):
         weights = [p for edit in edits.values() for p in edit.parameters()]
-        history = optimise(model, weights, batches, base, params, seed)
+        history = optimise(model, weights, batches, base, params, seed, held=tune)
     return Trained([Edit("hook", params.layers, frozen(edits), {"rank": params.rank, "gated": False})], history)
