@@ -6,7 +6,7 @@ INPUTS
     results/activations/layer{n}.safetensors, results/activations/index.parquet
     results/data/corpus.parquet
     results/layers.parquet
-    results/model/manifest.json (for the autoencoder's quality)
+    results/model/manifest.json (for the autoencoder's quality, and the latents' influence)
 
 OUTPUTS
 
@@ -57,6 +57,7 @@ rule select_features:
         ranking="results/layers.parquet",
         weights="results/sae/site{site}/sae_weights.safetensors",
         cfg="results/sae/site{site}/cfg.json",
+        model="results/model/manifest.json",
     output:
         features="results/sae/site{site}/features.parquet",
     log:
@@ -67,13 +68,15 @@ rule select_features:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        gpu=GPU,
+        mem_mb=MODEL_MB,
         runtime=30,
     params:
         site="{site}",
         settings=canonical(
             {**config["features"], "data": config["data"], "candidates": LAYERS}
         ),
+        runtime=RUNTIME,
         code=code_digest("select_features"),
     script:
         "../workflow_scripts/select_features.py"

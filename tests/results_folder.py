@@ -191,6 +191,7 @@ def _features(site: int, layer: int, d_sae: int = 256, count: int = 32) -> pd.Da
         {
             "site": site, "layer": layer, "latent": np.arange(d_sae), "alive": True, "frequency": rng.beta(1, 30, d_sae),
             "contrast": semantic + rng.normal(0, 0.5, d_sae), "semantic": semantic, "per_script": semantic + 0.4, "per_script_selected": chosen,
+            "fisher": np.exp(semantic), "fisher_share": 0.5, "grad": semantic, "fisher_selected": chosen, "grad_selected": chosen,
             "contrast_selected": np.roll(chosen, 3) | chosen & (np.arange(d_sae) % 2 == 0), "semantic_selected": chosen,
             "random_selected": np.roll(chosen, 50), "why": np.where(chosen, "among the best", "score not among the best"),
         }

@@ -7,20 +7,29 @@ Writes one row per latent: its scores, whether each selector takes it, and why t
 from mmie import cache, stage, tables
 from mmie.features import Languages, measure
 from mmie.features import features as table
+from mmie.influence import influence
+from mmie.model import load
 from mmie.sparse_code import encoder_of
 
 
 def main(
-    activations: list[str], index: str, corpus: str, ranking: str, weights: str, cfg: str, features: str,
-    site: int, settings: dict, code: str = "",
+    activations: list[str], index: str, corpus: str, ranking: str, weights: str, cfg: str, model: str, features: str,
+    site: int, settings: dict, runtime: dict, code: str = "",
 ) -> None:  # fmt: skip
-    rows = tables.read(index, tables.TOKENS)
-    tokens = cache.described(rows, tables.read(corpus, tables.CORPUS))
+    rows, texts = tables.read(index, tables.TOKENS), tables.read(corpus, tables.CORPUS)
+    tokens = cache.described(rows, texts)
     layer = cache.layer_of(tables.read(ranking, tables.LAYERS), site)
     states = cache.reading(activations, rows)[layer]
     languages = Languages.of(tokens)
     sae = encoder_of(weights, cfg)
-    train, tune = (measure(sae, states, tokens, languages, split) for split in ("train", "tune"))
+    lm, tokenizer = load(model, runtime)
+    train, tune = (
+        measure(
+            sae, states, tokens, languages, split,
+            influence(lm, tokenizer, sae, layer, texts[texts["split"] == split], languages.spoken, settings["seed"]),
+        )
+        for split in ("train", "tune")
+    )  # fmt: skip
     found = table(train, tune, languages, settings["selector"], settings["count"], settings["seed"])
     tables.write(found.assign(site=site, layer=layer), features, tables.FEATURES, code=code)
 

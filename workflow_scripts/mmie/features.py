@@ -8,14 +8,16 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from mmie.selector_names import SELECTORS
 from mmie.sparse_code import SparseCode
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-SELECTORS = ("contrast", "semantic", "per_script")
 CHUNK = 2048
 """Tokens encoded at a time: at 16 k latents 128 MiB."""
+FISHER_PERCENTILE = 95
+"""Of the living latents' ratios: below it a latent is not the forget language's (DSG, 2504.08192)."""
 
 
 @dataclass(frozen=True)
@@ -39,33 +41,45 @@ class Languages:
         return cls(having("forget"), having("retain", "neighbour"), having("control"))
 
     @property
+    def spoken(self) -> tuple[str, ...]:
+        """Those with texts of their own, forget first."""
+        return (*self.forget, *self.others)
+
+    @property
     def all(self) -> tuple[str, ...]:
-        """Every language, forget first."""
-        return (*self.forget, *self.others, *self.controls)
+        """Every language, forget first, controls last."""
+        return (*self.spoken, *self.controls)
 
 
 @dataclass(frozen=True)
 class Means:
-    """What the latents do on the tokens of one split: ``mean`` is their mean activation, ``[language, latent]``."""
+    """What the latents do on the tokens of one split."""
 
     languages: tuple[str, ...]
     mean: Array
+    """Mean activation, ``[language, latent]``."""
+    square: Array
+    """Mean squared activation, ``[language, latent]``."""
+    influence: Array
+    """As from `mmie.influence`, ``[language, latent]`` of the languages besides the controls."""
     fires: Array
     """Tokens on which the latent fires, ``[latent]``."""
     n_tokens: int
 
-    def of(self, names: Sequence[str]) -> Array:
-        """Mean activations in these languages, ``[len(names), latent]``."""
-        return self.mean[[self.languages.index(name) for name in names]]
+    def of(self, names: Sequence[str], what: str = "mean") -> Array:
+        """``mean``, ``square`` or ``influence`` in these languages, ``[len(names), latent]``."""
+        return getattr(self, what)[[self.languages.index(name) for name in names]]
 
 
 @torch.inference_mode()
-def measure(code: SparseCode, states: torch.Tensor, tokens: pd.DataFrame, languages: Languages, split: str) -> Means:
+def measure(
+    code: SparseCode, states: torch.Tensor, tokens: pd.DataFrame, languages: Languages, split: str, influence: Array
+) -> Means:
     """
     Mean activation of every latent per language over the tokens of a split.
 
-    ``states`` ``[token, d_model]``, ``tokens`` as from `mmie.cache.described`. Raises ValueError when a language has no
-    token in the split.
+    ``states`` ``[token, d_model]``, ``tokens`` as from `mmie.cache.described`, ``influence`` of the split's texts as
+    from `mmie.influence`. Raises ValueError when a language has no token in the split.
     """
     place = {name: i for i, name in enumerate(languages.all)}
     part = tokens[tokens["split"] == split]
@@ -75,18 +89,21 @@ def measure(code: SparseCode, states: torch.Tensor, tokens: pd.DataFrame, langua
         empty = [name for name, i in place.items() if not counts[i]]
         raise ValueError(f"no cached token of {empty} in the {split} split: raise config `data.splits.{split}`.")
     total = torch.zeros(len(place), code.b_enc.numel(), dtype=torch.float64)
+    square = torch.zeros_like(total)
     fires = torch.zeros(code.b_enc.numel(), dtype=torch.float64)
     rows = torch.tensor(part["row"].to_numpy())
     for chunk, which in zip(rows.split(CHUNK), codes.split(CHUNK), strict=True):
-        z = code.encode(states[chunk])
-        total.index_add_(0, which, z.double())
+        z = code.encode(states[chunk]).double()
+        total.index_add_(0, which, z)
+        square.index_add_(0, which, z.square())
         fires += (z > 0).sum(0)
-    return Means(languages.all, (total / counts[:, None]).numpy(), fires.numpy(), len(rows))
+    mean, square = ((part / counts[:, None]).numpy() for part in (total, square))
+    return Means(languages.all, mean, square, influence, fires.numpy(), len(rows))
 
 
-def contrast(means: Means, languages: Languages) -> Array:
+def contrast(means: Means, languages: Languages, what: str = "mean") -> Array:
     """Mean over Hindi's scripts minus mean over English and the neighbours, ``[latent]``."""
-    return means.of(languages.forget).mean(0) - means.of(languages.others).mean(0)
+    return means.of(languages.forget, what).mean(0) - means.of(languages.others, what).mean(0)
 
 
 def by_script(means: Means, languages: Languages) -> Array:
@@ -94,30 +111,62 @@ def by_script(means: Means, languages: Languages) -> Array:
     return means.of(languages.forget) - means.of((*languages.others, *languages.controls)).max(0)
 
 
+def fisher_share(means: Means, languages: Languages) -> Array:
+    """
+    f / (f + r), ``[latent]``, 0 for a latent that never fires: f the mean squared activation on Hindi, r on the others.
+
+    It orders latents as DSG's importance ratio f / r does (2504.08192, section 3), and is finite where r is 0.
+    """
+    forget, others = (means.of(names, "square").mean(0) for names in (languages.forget, languages.others))
+    return np.divide(forget, forget + others, out=np.zeros_like(forget), where=forget > 0)
+
+
 def scores(means: Means, languages: Languages) -> dict[str, Array]:
     """
-    The selectors' scores, each ``[latent]``, in the units of the residual stream.
+    The selectors' scores, each ``[latent]``; a latent of Hindi has a positive one.
 
-    ``semantic`` asks one latent to fire on Hindi in every script and to be quiet on everything else; ``per_script``
-    asks it of one script. Latents of the second kind make up a language that a model keeps apart by script.
+    ``contrast``, ``semantic`` and ``per_script`` are in the units of the residual stream. ``semantic`` asks one latent
+    to fire on Hindi in every script and to be quiet on everything else; ``per_script`` asks it of one script. Latents
+    of the second kind make up a language that a model keeps apart by script.
+
+    ``fisher`` is the mean squared activation on Hindi, 0 where its ratio to that on the other languages is below the
+    `FISHER_PERCENTILE` (DSG; the paper has no neighbours, here they count as what to keep). ``grad`` is `contrast` of
+    the influence on predictions (GradSAE; the paper ranks the latents of one input and has nothing to keep: without
+    the difference, latents that matter in every language win).
     """
-    script = by_script(means, languages)
-    return {"contrast": contrast(means, languages), "semantic": script.min(0), "per_script": script.max(0)}
+    script, share = by_script(means, languages), fisher_share(means, languages)
+    alive = means.fires > 0
+    cut = np.percentile(share[alive], FISHER_PERCENTILE, method="higher") if alive.any() else np.inf
+    return {
+        "contrast": contrast(means, languages),
+        "semantic": script.min(0),
+        "per_script": script.max(0),
+        "fisher": np.where(share >= cut, means.of(languages.forget, "square").mean(0), 0.0),
+        "grad": contrast(means, languages, "influence"),
+    }
+
+
+def confirmation(means: Means, languages: Languages, selector: str) -> Array:
+    """
+    Positive for a latent that a split confirms as Hindi's, ``[latent]``: its score; for ``fisher`` that it is more
+    active on Hindi than on the others. A percentile is relative, and says nothing of a split by itself.
+    """
+    return fisher_share(means, languages) - 0.5 if selector == "fisher" else scores(means, languages)[selector]
 
 
 def select(train: Means, tune: Means, languages: Languages, selector: str, count: int) -> Indices:
     """
     The latents of a selector, at most ``count``, best first.
 
-    The highest scores on the train split among those that are positive there and on the tune split. ``per_script``
-    takes equally many for each script, so that the latents together cover the language.
+    The highest scores on the train split among those that are positive there and confirmed by the tune split.
+    ``per_script`` takes equally many for each script, so that the latents together cover the language.
     """
     if selector == "per_script":
         share = _shares(count, len(languages.forget))
         pairs = zip(by_script(train, languages), by_script(tune, languages), share, strict=True)
         # A latent is above everything else in at most one script unless it is semantic: then it counts once.
         return np.array(list(dict.fromkeys(i for a, b, n in pairs for i in _top(a, b, n))), dtype=np.int64)
-    return _top(scores(train, languages)[selector], scores(tune, languages)[selector], count)
+    return _top(scores(train, languages)[selector], confirmation(tune, languages, selector), count)
 
 
 def features(train: Means, tune: Means, languages: Languages, selector: str, count: int, seed: int) -> pd.DataFrame:
@@ -151,6 +200,7 @@ def features(train: Means, tune: Means, languages: Languages, selector: str, cou
             "alive": alive,
             "frequency": train.fires / train.n_tokens,
             **score,
+            "fisher_share": fisher_share(train, languages),
             **{f"{name}_selected": np.isin(latents, found) for name, found in taken.items()},
             "random_selected": np.isin(latents, drawn),
             "why": why(train, tune, languages, selector, chosen, alive),
@@ -162,11 +212,12 @@ def why(
     train: Means, tune: Means, languages: Languages, selector: str, chosen: Indices, alive: npt.NDArray[np.bool_]
 ) -> list[str]:
     """For each latent, in words, why the configured selector took it or not."""
-    on_train, on_tune = (scores(means, languages)[selector] for means in (train, tune))
-    rest = languages.others if selector == "contrast" else (*languages.others, *languages.controls)
-    loudest = train.of(rest).argmax(0)
-    forget = train.of(languages.forget)
-    heard = {"contrast": forget.mean(0), "semantic": forget.min(0), "per_script": forget.max(0)}[selector]
+    on_train, on_tune = scores(train, languages)[selector], confirmation(tune, languages, selector)
+    rest = (*languages.others, *languages.controls) if selector in ("semantic", "per_script") else languages.others
+    what, does = ("influence", "matters") if selector == "grad" else ("mean", "fires")
+    loudest = train.of(rest, what).argmax(0)
+    forget = train.of(languages.forget, what)
+    heard = forget.min(0) if selector == "semantic" else forget.max(0)
     taken = set(chosen.tolist())
 
     def reason(i: int) -> str:
@@ -178,7 +229,7 @@ def why(
             silent = [name for name, mean in zip(languages.forget, forget[:, i], strict=True) if mean == 0]
             return f"quiet on {' and '.join(silent)}"
         if on_train[i] <= 0:
-            return f"fires on {rest[loudest[i]]}"
+            return f"{does} on {rest[loudest[i]]}"
         if on_tune[i] <= 0:
             return "not confirmed on the tune split"
         return f"score below the {len(taken)} taken"

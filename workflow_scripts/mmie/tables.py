@@ -165,9 +165,18 @@ FEATURES = table(
         "Smaller of the means on the two Hindi scripts minus the largest mean on controls, English and neighbours.",
     ),
     column("per_script", REAL, "As semantic, with the larger of the means on the two Hindi scripts instead."),
+    column("fisher", REAL, "Mean squared activation on Hindi; 0 below the 95th percentile of fisher_share."),
+    column("fisher_share", REAL, "f / (f + r): mean squared activation on Hindi, f, and on English and neighbours, r."),
+    column(
+        "grad",
+        REAL,
+        "Mean influence ReLU(z·∂y/∂z) per token on Hindi minus that on English and the neighbours, nats.",
+    ),
     column("contrast_selected", FLAG, "Taken by the contrast selector."),
     column("semantic_selected", FLAG, "Taken by the semantic selector."),
     column("per_script_selected", FLAG, "Taken by the per_script selector: equally many latents for each script."),
+    column("fisher_selected", FLAG, "Taken by the fisher selector."),
+    column("grad_selected", FLAG, "Taken by the grad selector."),
     column(
         "random_selected", FLAG, "Taken by the random control: alive latents, as many as the configured selector takes."
     ),
