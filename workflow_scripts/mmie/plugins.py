@@ -73,8 +73,8 @@ class Folder:
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(
-                    f"config `{self.section}`: two {self.section} are called {name!r} (a sweep makes names of its own). "
-                    "Rename one."
+                    f"config `{self.section}`: two {self.section} are called {name!r} (a sweep makes names of its "
+                    "own). Rename one."
                 )
         return found
 
