@@ -10,7 +10,7 @@ from mmie import files, page, provenance, report, report_tables, stage, tables
 def main(
     prompts: str, corpus: str, metrics: str, tests: str, decision: str,
     tradeoff: str, les: str, perplexity: str, layer_scores: str, training_curves: str, languages: str,
-    attacks: str, membership: str, corpus_figure: str,
+    attacks: str, recovery: str, membership: str, corpus_figure: str,
     generations: list[str], lid: list[str], features: list[str], quality: list[str],
     html: str, verdicts_csv: str, verdicts_tex: str, metrics_csv: str, metrics_tex: str, settings: dict, code: str = "",
 ) -> None:  # fmt: skip
@@ -25,8 +25,8 @@ def main(
     )  # fmt: skip
     images = {
         "tradeoff": tradeoff, "les": les, "perplexity": perplexity, "languages": languages, "attacks": attacks,
-        "membership": membership, "training_curves": training_curves, "layer_scores": layer_scores,
-        "corpus": corpus_figure,
+        "recovery": recovery, "membership": membership, "training_curves": training_curves,
+        "layer_scores": layer_scores, "corpus": corpus_figure,
     }  # fmt: skip
     glance = report_tables.glance(units, rows, arms, data)
     files.write(page.render(context, {name: files.read(path) for name, path in images.items()}, glance), html)

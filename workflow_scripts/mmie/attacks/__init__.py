@@ -40,31 +40,46 @@ def make_params(attack: str, given: dict[str, Any], where: str = "") -> Any:
     return plugins.build(load_attack(attack).Params, given, where or f"attacks.{attack}", f"attack {attack}")
 
 
-def check_attacks(attacks: dict[str, dict[str, Any] | None], split: str) -> dict[str, dict[str, Any]]:
+def check_attacks(attacks: dict[str, dict[str, Any] | None], arms: list[str], split: str) -> dict[str, dict[str, Any]]:
     """
-    The configured attacks: name of the variant → ``attack`` (its module), ``params`` (those the config gives).
+    The configured attacks: name of the variant → ``attack`` (its module), ``params`` (those the config gives), ``arms``
+    (those it is run on: all of ``arms`` but base, or those that its `arms:` names).
 
     ``split`` is config `evaluation.split`. ``sweep: {texts: [10, 40]}`` makes one attack per value, as for arms.
 
-    Raises ValueError when an attack or a parameter is unknown, a value is of another type or out of range, two attacks
-    get one name, one is called ``plain``, or one would be tuned on the texts that it is then measured on.
+    Raises ValueError when an attack, an arm or a parameter is unknown, a value is of another type or out of range, two
+    attacks get one name, one is called ``plain``, or one would be tuned on the texts that it is then measured on.
     """
+    edited = [arm for arm in arms if arm != "base"]
     found: dict[str, dict[str, Any]] = {}
     for name, attack, params in _FOLDER.unique(attacks):
         if name == "plain":
             raise ValueError(
-                "config `attacks.plain` is not allowed: `plain` is the model as nobody attacked it. Rename."
+                "config `attacks.plain` is not allowed: so the model is called that nobody attacked. Rename."
             )
+        chosen = _chosen(params.pop("arms"), edited, f"attacks.{name}.arms") if "arms" in params else edited
         make_params(attack, params, f"attacks.{name}")
         if load_attack(attack).TUNES and split == "tune":
             raise ValueError(
                 f"config `attacks.{name}`: attack {attack} reads texts of the tune split, and `evaluation.split: tune` "
                 f"measures it on them. Write `{name}: false`, or evaluate the test split."
             )
-        found[name] = {"attack": attack, "params": params}
+        found[name] = {"attack": attack, "params": params, "arms": chosen}
     return found
 
 
 def describe(attack: str) -> list[dict[str, str]]:
     """The attack's parameters: ``name``, ``type``, ``default`` and ``meaning`` (the docstring under the field)."""
     return plugins.describe(load_attack(attack).Params)
+
+
+def _chosen(arms: Any, edited: list[str], where: str) -> list[str]:
+    if not isinstance(arms, list) or not arms:
+        raise ValueError(f"config `{where}`: {arms!r} is not allowed: a list of arms ({', '.join(edited)}).")
+    for arm in arms:
+        if arm not in edited:
+            raise ValueError(
+                f"config `{where}`: {arm!r} is no edited arm.{plugins.near(str(arm), edited)} Edited arms: "
+                f"{', '.join(edited)}."
+            )
+    return arms
