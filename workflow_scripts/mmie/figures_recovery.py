@@ -75,7 +75,7 @@ def recoveries(metrics: pd.DataFrame, data: Data) -> pd.DataFrame:
     """
     families = {f"forget_{script}": script for script, language in data["forget"].items() if language}
     rows = metrics[(metrics["metric"] == "les") & metrics["family"].isin(families)]
-    table = rows.groupby([*KEYS, "family"], sort=False, observed=True)["value"].agg(["size", "sum"]).reset_index()
+    table = rows.groupby([*KEYS, "family"], sort=False)["value"].agg(["size", "sum"]).reset_index()
     table["rate"] = table["sum"] / table["size"]
     plain = table[table["variant"] == "plain"]
     base = plain[plain["arm"] == "base"].set_index("family")["rate"]
@@ -95,7 +95,7 @@ def recoveries(metrics: pd.DataFrame, data: Data) -> pd.DataFrame:
 def damage(metrics: pd.DataFrame, data: Data) -> pd.DataFrame:
     """Perplexity in the retain language against base, per arm and attack, mean over seeds: arm, variant, value."""
     rows = metrics[(metrics["family"] == "texts") & (metrics["language"] == data["retain"])]
-    sums = rows.groupby([*KEYS, "metric"], sort=False, observed=True)["value"].sum().unstack()
+    sums = rows.groupby([*KEYS, "metric"], sort=False)["value"].sum().unstack()
     if not {"nll", "n_tokens"} <= set(sums.columns):
         return pd.DataFrame({"arm": [], "variant": [], "value": []})
     perplexity = np.exp(sums["nll"] / sums["n_tokens"]).rename("value").reset_index()

@@ -26,7 +26,7 @@ class Params:
 
     script: str = "native"
     """Script of the texts and openings: ``native`` or ``roman``."""
-    scales: tuple[float, ...] = (0.5, 1.0, 2.0)
+    scales: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0)
     """Multiples of the difference of means that are tried, at every layer of config `layers.candidates`."""
     texts: int = 64
     """Texts per language that the means are taken over (all, where the train split has fewer)."""
