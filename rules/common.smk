@@ -177,11 +177,17 @@ def generation_settings(wildcards):
 
 def text_settings(wildcards):
     """Settings of scoring held-out texts for one run; ``languages`` is null where all are scored."""
-    attacked = {"languages": ATTACKED_LANGUAGES, "kl_texts": 0, "probe_layers": []}
+    plain = {"languages": None, "canaries": True}
+    attacked = {
+        "languages": ATTACKED_LANGUAGES,
+        "canaries": False,
+        "kl_texts": 0,
+        "probe_layers": [],
+    }
     return canonical(
         {
             **config["texts"],
-            **({"languages": None} if wildcards.variant == "plain" else attacked),
+            **(plain if wildcards.variant == "plain" else attacked),
             "split": config["evaluation"]["split"],
             "data": config["data"],
             **run_of(wildcards),

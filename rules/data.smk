@@ -1,14 +1,15 @@
 """
-Split the parallel corpus by group, derive the controls, and cut the prompts.
+Split the parallel corpus by group, derive the controls, write the canaries, and cut the prompts.
 
 INPUTS
 
-    the files of config `data.corpus`, `data.second_register`, `data.texts` and `prompts.templates`
-    results/model/manifest.json (its tokenizer: do all prompts fit the context?)
+    the files of config `data.corpus`, `data.second_register`, `data.texts`, `canaries.grammar` and `prompts.templates`
+    results/pretrained/manifest.json (its tokenizer: do all prompts fit the context?)
 
 OUTPUTS
 
     results/data/corpus.parquet, results/data/checks.parquet
+    results/data/canaries.parquet
     results/data/prompts.parquet
 """
 
@@ -44,12 +45,45 @@ rule corpus:
         "../workflow_scripts/corpus.py"
 
 
+rule canaries:
+    """Write the canaries, and check that their surface gives no member away."""
+    input:
+        grammar=file_of(
+            config["canaries"]["grammar"] if config["canaries"]["members"] else None
+        ),
+    output:
+        canaries="results/data/canaries.parquet",
+    log:
+        "logs/canaries.log",
+    benchmark:
+        "benchmarks/canaries.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=canonical(
+            {
+                "forget": config["data"]["forget"],
+                **{
+                    key: config["canaries"][key]
+                    for key in ("members", "nonmembers", "seed")
+                },
+            }
+        ),
+        code=code_digest("canaries"),
+    script:
+        "../workflow_scripts/canaries.py"
+
+
 rule prompts:
     """Cut and fill one prompt per held-out group and family."""
     input:
         templates=file_of(config["prompts"]["templates"]),
         corpus="results/data/corpus.parquet",
-        model="results/model/manifest.json",
+        model="results/pretrained/manifest.json",
     output:
         prompts="results/data/prompts.parquet",
     log:

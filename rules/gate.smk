@@ -3,7 +3,7 @@ Decide for every arm: PROCEED, STOP or CANNOT CERTIFY.
 
 INPUTS
 
-    results/metrics.parquet
+    results/metrics.parquet, results/lid_quality.parquet
 
 OUTPUTS
 
@@ -16,6 +16,7 @@ rule gate:
     """Test every gate and decide."""
     input:
         metrics="results/metrics.parquet",
+        lid_quality="results/lid_quality.parquet",
     output:
         tests="results/gate/tests.parquet",
         decision="results/gate/decision.json",

@@ -5,7 +5,7 @@ INPUTS
 
     results/data/prompts.parquet, results/data/corpus.parquet
     results/lid, results/likelihood: {arm}/seed{seed}/{variant}.parquet
-    results/probes/{arm}/seed{seed}/plain.parquet
+    results/probes, results/membership: {arm}/seed{seed}/plain.parquet
     results/adapters/{arm}/seed{seed}/plain/arm.json (which layers were edited)
 
 OUTPUTS
@@ -22,6 +22,7 @@ rule metrics:
         lid=runs("results/lid/{arm}/seed{seed}/{variant}.parquet"),
         likelihood=runs("results/likelihood/{arm}/seed{seed}/{variant}.parquet"),
         probes=plain_runs("results/probes/{arm}/seed{seed}/plain.parquet"),
+        membership=plain_runs("results/membership/{arm}/seed{seed}/plain.parquet"),
         cards=plain_runs("results/adapters/{arm}/seed{seed}/plain/arm.json"),
     output:
         metrics="results/metrics.parquet",

@@ -1,20 +1,23 @@
 """
-Make the base model into a Hugging Face folder, once.
+Make the pretrained model into a Hugging Face folder, once, and plant the canaries in a copy of it.
 
 INPUTS
 
     config `model`
+    results/data/corpus.parquet, results/data/canaries.parquet
 
 OUTPUTS
 
-    results/model/manifest.json, and beside it config.json, model.safetensors, tokenizer.json
+    results/pretrained/manifest.json, and beside it config.json, model.safetensors, tokenizer.json
+    results/model/manifest.json, and the same files: the model that all later stages use
+    results/planting.parquet
 """
 
 
 rule fetch_model:
-    """Materialise the base model as a bf16 folder."""
+    """Materialise the pretrained model as a bf16 folder."""
     output:
-        manifest="results/model/manifest.json",
+        manifest="results/pretrained/manifest.json",
     log:
         "logs/fetch_model.log",
     benchmark:
@@ -30,3 +33,39 @@ rule fetch_model:
         code=code_digest("fetch_model"),
     script:
         "../workflow_scripts/fetch_model.py"
+
+
+rule plant_canaries:
+    """Fine-tune the member canaries into a copy of the model."""
+    input:
+        pretrained="results/pretrained/manifest.json",
+        corpus="results/data/corpus.parquet",
+        canaries="results/data/canaries.parquet",
+    output:
+        manifest="results/model/manifest.json",
+        planting="results/planting.parquet",
+    log:
+        "logs/plant_canaries.log",
+    benchmark:
+        "benchmarks/plant_canaries.tsv"
+    conda:
+        "../envs/cpu.yaml"
+    threads: 1
+    resources:
+        gpu=GPU,
+        mem_mb=MODEL_MB,
+        runtime=120,
+    params:
+        settings=canonical(
+            {
+                "data": config["data"],
+                **{
+                    key: config["canaries"][key]
+                    for key in ("epochs", "lr", "rank", "seed")
+                },
+            }
+        ),
+        runtime=RUNTIME,
+        code=code_digest("plant_canaries"),
+    script:
+        "../workflow_scripts/plant_canaries.py"

@@ -135,6 +135,7 @@ rule report:
         lid=plain_runs("results/lid/{arm}/seed{seed}/plain.parquet"),
         features=expand("results/sae/site{site}/features.parquet", site=SITES),
         quality=expand("results/sae/site{site}/quality.parquet", site=SITES),
+        lid_quality="results/lid_quality.parquet",
     output:
         html=report(
             "results/report.html", caption="../report/report.rst", category="Report"

@@ -1,29 +1,32 @@
 """
-Score held-out texts with the edited model, and probe what its layers still know.
+Score held-out texts and canaries with the edited model, and probe what its layers still know.
 
 INPUTS
 
     results/model/manifest.json
-    results/data/corpus.parquet
+    results/data/corpus.parquet, results/data/canaries.parquet
     results/adapters/{arm}/seed{seed}/{variant}/arm.json
 
 OUTPUTS
 
     results/likelihood/{arm}/seed{seed}/{variant}.parquet
+    results/membership/{arm}/seed{seed}/{variant}.parquet
     results/states/{arm}/seed{seed}/{variant}.safetensors
     results/probes/{arm}/seed{seed}/{variant}.parquet
 """
 
 
 rule score_texts:
-    """Score held-out texts and pool their hidden states in one forward pass."""
+    """Score held-out texts, pool their hidden states, and score the canaries."""
     input:
         model="results/model/manifest.json",
         corpus="results/data/corpus.parquet",
+        canaries="results/data/canaries.parquet",
         card="results/adapters/{arm}/seed{seed}/{variant}/arm.json",
     output:
         likelihood="results/likelihood/{arm}/seed{seed}/{variant}.parquet",
         states="results/states/{arm}/seed{seed}/{variant}.safetensors",
+        membership="results/membership/{arm}/seed{seed}/{variant}.parquet",
     log:
         "logs/score_texts/{arm}/seed{seed}/{variant}.log",
     benchmark:

@@ -5,6 +5,7 @@ INPUTS
 
     results/model/manifest.json
     results/data/corpus.parquet
+    results/data/canaries.parquet (the members are to be forgotten too)
     results/activations/layer{n}.safetensors, results/activations/index.parquet (arms that need activations)
     results/sae/site{site}/sae_weights.safetensors, cfg.json, features.parquet (arms that need the autoencoders)
 
@@ -20,6 +21,7 @@ rule unlearn:
     input:
         model="results/model/manifest.json",
         corpus="results/data/corpus.parquet",
+        canaries="results/data/canaries.parquet",
         activations=branch(
             needs("activations"), then=rules.cache_activations.output.layers
         ),

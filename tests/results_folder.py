@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from metrics_tables import SETTINGS, Model, make_decision, make_metrics
+from metrics_tables import SETTINGS, Model, make_decision, make_metrics, make_quality
 from mmie import tables
 from mmie.labels import families
 
@@ -30,7 +30,7 @@ def write_results(
     arms = ["base", *models]
     groups = [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()[:n]]
     metrics = make_metrics(models, n=n, seeds=seeds)
-    tests, decision = make_decision(metrics)
+    tests, decision = make_decision(metrics, lid_quality=make_quality())
     corpus, prompts = _texts(groups)
     inputs: dict[str, object] = {}
 
@@ -40,9 +40,12 @@ def write_results(
         return str(folder / path)
 
     put("corpus", corpus, "data/corpus.parquet", tables.CORPUS)
+    inputs["texts"] = inputs["corpus"]
+    put("checks", _checks(corpus), "data/checks.parquet", tables.CHECKS)
     put("prompts", prompts, "data/prompts.parquet", tables.PROMPTS)
     put("metrics", metrics, "metrics.parquet", tables.METRICS)
     put("tests", tests, "gate/tests.parquet", tables.TESTS)
+    put("lid_quality", make_quality(), "lid_quality.parquet", tables.LID_QUALITY)
     put("layers", _layers(), "layers.parquet", tables.LAYERS)
     (folder / "gate").mkdir(parents=True, exist_ok=True)
     (folder / "gate" / "decision.json").write_text(json.dumps(decision, ensure_ascii=False), encoding="utf-8")
@@ -63,6 +66,13 @@ def write_results(
         lists["quality"].append(put("", _quality(site, layer), f"sae/site{site}/quality.parquet", tables.SAE_QUALITY))
     inputs.pop("")
     return inputs | lists
+
+
+def _checks(corpus: list[dict]) -> list[dict]:
+    return [
+        {**{key: row[key] for key in ("doc_id", "group_id", "language", "split")}, "words": len(row["text"].split())}
+        for row in corpus
+    ]
 
 
 def _completed(rows, schema: pa.Schema) -> pd.DataFrame:

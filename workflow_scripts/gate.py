@@ -12,8 +12,9 @@ from mmie.gate import run_tests
 from mmie.verdict import as_json, decide
 
 
-def main(metrics: str, tests: str, decision: str, settings: dict, code: str = "") -> None:
-    rows = run_tests(tables.read(metrics, tables.METRICS, categories=True), settings)
+def main(metrics: str, lid_quality: str, tests: str, decision: str, settings: dict, code: str = "") -> None:
+    measured = tables.read(metrics, tables.METRICS, categories=True)
+    rows = run_tests(measured, tables.read(lid_quality, tables.LID_QUALITY), settings)
     tables.write(rows, tests, tables.TESTS, code=code)
     # From the file, so that the verdict can be recomputed from it.
     text = as_json(decide(tables.read(tests, tables.TESTS), settings))

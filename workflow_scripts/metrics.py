@@ -4,9 +4,8 @@ Gather what was measured into one tidy table.
 Writes one row per run, metric and unit: everything that the gate reads.
 """
 
-import pandas as pd
-
 from mmie import stage, tables
+from mmie.files import read_tables
 from mmie.metrics import gather, read_card
 
 
@@ -16,6 +15,7 @@ def main(
     lid: list[str],
     likelihood: list[str],
     probes: list[str],
+    membership: list[str],
     cards: list[str],
     metrics: str,
     settings: dict,
@@ -24,10 +24,12 @@ def main(
     table = gather(
         tables.read(prompts, tables.PROMPTS),
         tables.read(corpus, tables.CORPUS),
-        pd.concat([tables.read(path, tables.LID) for path in lid], ignore_index=True),
-        pd.concat([tables.read(path, tables.LIKELIHOOD) for path in likelihood], ignore_index=True),
-        pd.concat([tables.read(path, tables.PROBES) for path in probes], ignore_index=True),
+        read_tables(lid, tables.LID),
+        read_tables(likelihood, tables.LIKELIHOOD),
+        read_tables(probes, tables.PROBES),
+        read_tables(membership, tables.MEMBERSHIP),
         [read_card(path) for path in cards],
+        settings["data"]["scripts"],
     )
     tables.write(table, metrics, tables.METRICS, code=code)
 

@@ -5,13 +5,14 @@ Writes one self-contained HTML page, and the verdicts and main metrics as CSV an
 """
 
 from mmie import files, page, provenance, report, report_tables, stage, tables
+from mmie.metric_table import metric_table
 
 
 def main(
     prompts: str, corpus: str, metrics: str, tests: str, decision: str,
     tradeoff: str, les: str, perplexity: str, layer_scores: str, training_curves: str, languages: str,
     attacks: str, recovery: str, membership: str, corpus_figure: str,
-    generations: list[str], lid: list[str], features: list[str], quality: list[str],
+    generations: list[str], lid: list[str], features: list[str], quality: list[str], lid_quality: str,
     html: str, verdicts_csv: str, verdicts_tex: str, metrics_csv: str, metrics_tex: str, settings: dict, code: str = "",
 ) -> None:  # fmt: skip
     data, arms = settings["data"], [entry["arm"] for entry in settings["arms"]]
@@ -32,7 +33,8 @@ def main(
     files.write(page.render(context, {name: files.read(path) for name, path in images.items()}, glance), html)
     files.write(report_tables.csv(report_tables.verdicts(found, arms)), verdicts_csv)
     files.write(report_tables.verdicts_tex(found, arms), verdicts_tex)
-    files.write(report_tables.csv(report_tables.metrics(units, rows, arms, data)), metrics_csv)
+    measured = metric_table(units, tables.read(lid_quality, tables.LID_QUALITY), arms)
+    files.write(report_tables.csv(measured), metrics_csv)
     files.write(report_tables.metrics_tex(units, rows, arms, data), metrics_tex)
 
 

@@ -14,6 +14,7 @@ from mmie.unlearn import history_rows, sources
 def main(
     model: str,
     corpus: str,
+    canaries: str,
     activations: list[str],
     index: list[str],
     sae: list[str],
@@ -26,7 +27,7 @@ def main(
     runtime: dict,
     code: str = "",
 ) -> None:
-    given = sources(corpus, activations, index, sae, features, settings)
+    given = sources(corpus, canaries, activations, index, sae, features, settings)
     params = make_params(settings["method"], settings["params"], f"arms.{arm}")
     lm, tokenizer = load(model, runtime)
     trained = load_arm(settings["method"]).train(lm, tokenizer, params, seed, given)

@@ -12,8 +12,19 @@ import pandas as pd
 import pytest
 
 from gate import main
-from metrics_tables import BASE, COLLAPSED, IDENTICAL, PERFECT, SETTINGS, make_decision, make_metrics
+from metrics_tables import (
+    BASE,
+    COLLAPSED,
+    IDENTICAL,
+    NO_QUALITY,
+    PERFECT,
+    SETTINGS,
+    make_decision,
+    make_metrics,
+    make_quality,
+)
 from mmie import gate, tables
+from mmie.labels import CORE, GATES
 from mmie.verdict import as_json, config_hash, decide
 
 ARMS = {"collapsed": COLLAPSED, "identical": IDENTICAL, "perfect": PERFECT}
@@ -35,12 +46,21 @@ def outcomes(decision, arm):
     return {name: found["outcome"] for name, found in decision["arms"][arm]["gates"].items()}
 
 
-def test_perfect_passes_everything_tested_at_200_and_still_does_not_proceed(large):
+def test_perfect_proceeds_at_200_and_the_extended_verdict_waits_for_attacks(large):
     _, _, decision = large
     arm = decision["arms"]["perfect"]
+    assert decision["complete"] and decision["label"] == ""
+    assert arm["verdict"] == "PROCEED" and arm["outcome"] == "pass"
+    assert arm["p"] <= 0.05 and arm["p_covers"] == list(CORE)
+    assert arm["extended"]["verdict"] == "CANNOT CERTIFY" and arm["extended"]["p_covers"] == [*CORE, "G7", "G8"]
+    assert arm["gates"]["G9"]["outcome"] == "missing" and "no attacks were run" in arm["gates"]["G9"]["reason"]
+
+
+def test_without_canaries_nothing_proceeds():
+    _, decision = make_decision(make_metrics({"perfect": PERFECT}, n=200, members=0))
+    arm = decision["arms"]["perfect"]
     assert arm["verdict_g1_g5"] == "PROCEED (G1-G5 only)"
-    assert arm["verdict"] == "CANNOT CERTIFY"
-    assert arm["p"] <= 0.05 and arm["p_covers"] == ["G1", "G2", "G3", "G4", "G5"]
+    assert arm["verdict"] == arm["extended"]["verdict"] == "CANNOT CERTIFY"
     assert not decision["complete"] and decision["label"].startswith("incomplete: G6")
     assert "no canaries were planted" in arm["sentence"]
 
@@ -57,11 +77,11 @@ def test_perfect_is_not_stopped_at_60_and_told_how_many_would_do(small):
 
 
 @pytest.mark.parametrize("size", ["small", "large"])
-def test_identical_fails_extraction_alone(size, request):
+def test_identical_fails_where_something_was_to_be_forgotten(size, request):
     _, _, decision = request.getfixturevalue(size)
     found = outcomes(decision, "identical")
     assert decision["arms"]["identical"]["verdict"] == "STOP"
-    assert {name for name, outcome in found.items() if outcome == "fail"} == {"G1", "G3"}
+    assert {name for name, outcome in found.items() if outcome == "fail"} == {"G1", "G3", "G6", "G7"}
     assert decision["arms"]["identical"]["gates"]["G1"]["estimate"] == 1.0
 
 
@@ -72,6 +92,7 @@ def test_collapsed_is_not_taken_for_unlearned(size, request):
     assert decision["arms"]["collapsed"]["verdict"] == "STOP"
     assert found["G1"] == "pass"
     assert found["G2"] == found["G5"] == found["G8"] == "fail"
+    assert found["G6"] == found["G7"] == "pass"
 
 
 def test_debris_in_the_forget_script_is_not_unlearning(small):
@@ -91,20 +112,27 @@ def test_debris_in_the_forget_script_is_not_unlearning(small):
         ({"native": 0.8}, "G1", "native"),
         ({"roman": 0.8}, "G1", "roman"),
         ({"english": 1.3}, "G2", "en"),
+        ({"register": 1.3}, "G2", "en2"),
         ({"mixed": 0.9}, "G3", "mixed"),
         ({"probe_shift": 2.0}, "G4", "layer6:hi_latn-latin_shuffled"),
         ({"leak": 0.3}, "G5", "ur:leak"),
         ({"neighbours": 1.3}, "G5", "bn:perplexity"),
         ({"unseen": 1.5}, "G5", "mr:perplexity"),
         ({"lost": 0.4}, "G5", "pa:confusion"),
+        ({"member_shift": (1.0, 1.0)}, "G6", "min_k_plus"),
+        ({"member_shift": (-1.0, -1.0)}, "G6", "loss"),
+        ({"asked": 0.8}, "G7", "few_shot"),
+        ({"asked": 0.8}, "G7", "request"),
         ({"und": 0.5}, "G8", "mixed:und"),
+        ({"after": (("int4", 0.5),)}, "G9", "int4:roman"),
     ],
 )
 def test_each_harm_is_found_by_its_gate(change, gate_name, part):
     _, decision = make_decision(make_metrics({"arm": replace(PERFECT, **change)}, n=60))
     found = decision["arms"]["arm"]
     assert found["gates"][gate_name]["parts"][part]["outcome"] == "fail"
-    assert found["verdict"] == ("CANNOT CERTIFY" if gate_name == "G8" else "STOP")
+    assert found["verdict"] == ("STOP" if gate_name in CORE else "CANNOT CERTIFY")
+    assert found["extended"]["verdict"] == "STOP"
 
 
 def test_redistribution_below_the_edit_is_not_the_arms():
@@ -141,27 +169,23 @@ def test_a_weak_assay_certifies_nothing():
     assert decision["arms"]["bad"]["verdict"] == "STOP"
 
 
-def test_missing_data_never_passes(small):
-    metrics = small[0]
-    for family, name in (("mixed", "G3"), ("probe", "G4"), ("forget_roman", "G1"), ("unseen_mr", "G5")):
-        rows, decision = make_decision(
-            metrics[(metrics["family"] != family) & (metrics["arm"].isin(["base", "perfect"]))]
-        )
+def test_missing_data_never_passes(large):
+    metrics = large[0]
+    lost = {
+        "G1": metrics["family"] == "forget_roman",
+        "G2": metrics["language"] == "en2",
+        "G3": metrics["family"] == "mixed",
+        "G4": metrics["family"] == "probe",
+        "G5": metrics["family"] == "unseen_mr",
+        "G6": metrics["metric"] == "mia_zlib",
+        "G7": metrics["family"] == "request",
+    }
+    for name, gone in lost.items():
+        rows, decision = make_decision(metrics[~gone & metrics["arm"].isin(["base", "perfect"])])
         assert "missing" in set(rows[rows["gate"] == name]["outcome"])
         assert not decision["arms"]["perfect"]["gates"][name]["passes"]
-        assert decision["arms"]["perfect"]["verdict_g1_g5"] != "PROCEED (G1-G5 only)"
-
-
-def test_a_decision_with_all_core_gates_can_proceed(large):
-    """G6 is the only thing between a good arm and PROCEED: with it passed, the verdict is complete."""
-    _, rows, _ = large
-    done = rows.copy()
-    canaries = done["gate"] == "G6"
-    done.loc[canaries, ["outcome", "passes", "p", "reason"]] = ["pass", True, 0.01, ""]
-    decision = decide(done, SETTINGS)
-    assert decision["complete"] and decision["label"] == ""
-    assert decision["arms"]["perfect"]["verdict"] == "PROCEED"
-    assert decision["arms"]["collapsed"]["verdict"] == "STOP"
+        assert decision["arms"]["perfect"]["gates"][name]["outcome"] == "missing"
+        assert decision["arms"]["perfect"]["verdict"] == ("CANNOT CERTIFY" if name in CORE else "PROCEED")
 
 
 def test_row_order_changes_nothing(small):
@@ -195,7 +219,7 @@ def test_several_seeds_count_by_the_worst():
 def test_p_of_an_arm_is_the_largest_and_is_adjusted_over_arms(large):
     _, rows, decision = large
     for arm, found in decision["arms"].items():
-        core = rows[(rows["arm"] == arm) & rows["gate"].isin(gate.CORE)]
+        core = rows[(rows["arm"] == arm) & rows["gate"].isin(CORE)]
         assert found["p"] == pytest.approx(core["p"].max(), rel=1e-9)
         assert found["p"] <= found["q"] <= found["p_by"] and found["p"] <= found["p_holm"]
         for name, one in found["gates"].items():
@@ -219,8 +243,8 @@ def test_the_format_of_the_decision(small):
     _, rows, decision = small
     assert {"scope", "alpha", "q", "config_hash", "arms", "margins", "missing", "label"} <= decision.keys()
     for found in decision["arms"].values():
-        assert {"verdict", "verdict_g1_g5", "p", "reasons", "gates", "sentence"} <= found.keys()
-        assert set(found["gates"]) == {"G1", "G2", "G3", "G4", "G5", "G6", "G8"}
+        assert {"verdict", "verdict_g1_g5", "extended", "scopes", "p", "reasons", "gates", "sentence"} <= found.keys()
+        assert set(found["gates"]) == set(GATES)
         for one in found["gates"].values():
             assert {"passes", "estimate", "ci", "margin", "p", "q", "outcome", "parts", "reason"} <= one.keys()
             assert one["passes"] in (True, False) and len(one["ci"]) == 2
@@ -232,7 +256,7 @@ def test_the_format_of_the_decision(small):
 def test_reasons_say_what_happened_in_numbers(small):
     _, _, decision = small
     reasons = decision["arms"]["collapsed"]["reasons"]
-    assert reasons[0].startswith("G2 (retained language): English perplexity ×")
+    assert reasons[0].startswith("G2 (retained language): English (second register) perplexity rose ×")
     assert any(r.startswith("G1") and "fell from" in r and "margin 0.50, p < 0.001" in r for r in reasons)
     assert decision["arms"]["collapsed"]["sentence"].startswith("collapsed, this checkpoint: STOP. Hindi extraction")
 
@@ -241,17 +265,17 @@ def test_unpaired_metrics_are_refused(small):
     metrics = small[0]
     lost = (metrics["arm"] == "perfect") & (metrics["metric"] == "les") & (metrics["unit_id"] == "mixed:g0003")
     with pytest.raises(ValueError, match="not paired"):
-        gate.run_tests(metrics[~lost], SETTINGS)
+        gate.run_tests(metrics[~lost], NO_QUALITY, SETTINGS)
     with pytest.raises(ValueError, match="base"):
-        gate.run_tests(metrics[metrics["arm"] != "base"], SETTINGS)
+        gate.run_tests(metrics[metrics["arm"] != "base"], NO_QUALITY, SETTINGS)
     broken = metrics.copy()
     broken.loc[lost, "value"] = np.nan
     with pytest.raises(ValueError, match="missing"):
-        gate.run_tests(broken, SETTINGS)
+        gate.run_tests(broken, NO_QUALITY, SETTINGS)
     twice = metrics.copy()
     twice.loc[twice["unit_id"] == "mixed:g0003", "group_id"] = "g0004"
     with pytest.raises(ValueError, match="share a group"):
-        gate.run_tests(twice, SETTINGS)
+        gate.run_tests(twice, NO_QUALITY, SETTINGS)
 
 
 def test_other_tokens_than_base_are_refused(small):
@@ -259,15 +283,17 @@ def test_other_tokens_than_base_are_refused(small):
     one = (metrics["arm"] == "perfect") & (metrics["metric"] == "n_tokens") & (metrics["unit_id"] == "g0003:en")
     metrics.loc[one, "value"] += 1
     with pytest.raises(ValueError, match="token counts"):
-        gate.run_tests(metrics, SETTINGS)
+        gate.run_tests(metrics, NO_QUALITY, SETTINGS)
 
 
 def test_the_stage_writes_the_same_bytes_from_rows_in_any_order(small, tmp_path):
     metrics = small[0][small[0]["arm"].isin(["base", "perfect"])]
+    tables.write(make_quality(), tmp_path / "quality.parquet", tables.LID_QUALITY)
     for name, table in (("a", metrics), ("b", metrics.sample(frac=1, random_state=5))):
         tables.write(table, tmp_path / f"{name}.parquet", tables.METRICS)
         main(
             str(tmp_path / f"{name}.parquet"),
+            str(tmp_path / "quality.parquet"),
             str(tmp_path / f"{name}_tests.parquet"),
             str(tmp_path / f"{name}.json"),
             SETTINGS,
@@ -289,7 +315,7 @@ def test_a_model_that_explodes_is_stopped_and_not_a_crash(small):
 
 def test_the_gate_loads_no_torch():
     code = "import sys, mmie.gate, mmie.verdict, mmie.metrics, mmie.probes; sys.exit('torch' in sys.modules)"
-    scripts = str(Path(gate.__file__).parents[1])
+    scripts = str(Path(gate.__file__).parents[2])
     assert (
         subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": scripts}, check=False).returncode
         == 0

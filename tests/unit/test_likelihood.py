@@ -43,13 +43,6 @@ def test_nll_and_states_are_those_of_single_texts(loaded, batch_tokens):
             torch.testing.assert_close(found.states[layer][i], states[layer + 1][0, 1:].mean(0), rtol=1e-4, atol=1e-4)
 
 
-def test_rows_of_the_head_do_not_matter(loaded, monkeypatch):
-    model, tokenizer = loaded
-    whole = likelihood.score(model, tokenizer, TEXTS, [True] * len(TEXTS)).nll_sum
-    monkeypatch.setattr(likelihood, "ROWS", 5)
-    assert likelihood.score(model, tokenizer, TEXTS, [True] * len(TEXTS)).nll_sum == pytest.approx(whole, rel=1e-6)
-
-
 def test_kl_is_zero_for_the_same_model_and_right_for_another(loaded):
     model, tokenizer = loaded
     base = likelihood.last_states(model, tokenizer, TEXTS)
@@ -70,7 +63,7 @@ def test_texts_are_those_of_the_split_and_controls_are_not_scored():
         "retain": "en",
     }
     languages = {
-        "en": "retain", "ur": "neighbour", "hi": "forget", "mr": "unseen", "hi_mixed": "mixed",
+        "en": "retain", "en2": "register", "ur": "neighbour", "hi": "forget", "mr": "unseen", "hi_mixed": "mixed",
         "hi_shuffled": "control", "en_deva": "control",
     }  # fmt: skip
     corpus = pd.DataFrame(
@@ -81,7 +74,9 @@ def test_texts_are_those_of_the_split_and_controls_are_not_scored():
         ]
     )
     texts = likelihood.choose_texts(corpus, {"split": "test", "kl_texts": 3, "data": data})
-    assert sorted(texts.doc_id) == sorted(f"{g}:{x}" for g in "ab" for x in ("en", "ur", "hi", "mr", "hi_shuffled"))
+    assert sorted(texts.doc_id) == sorted(
+        f"{g}:{x}" for g in "ab" for x in ("en", "en2", "ur", "hi", "mr", "hi_shuffled")
+    )
     assert set(texts.language[~texts.scored]) == {"hi_shuffled"}
     assert texts.compared.sum() == 3 and set(texts.role[texts.compared]) <= {"retain", "neighbour"}
 

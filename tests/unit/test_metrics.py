@@ -12,17 +12,18 @@ from mmie.metrics import gather, read_card
 
 GROUPS = ("g1", "g2", "g3")
 FAMILIES = {"forget_native": "hi", "retain_en": "en"}
+SCRIPTS = {"hi": "Deva", "en": "Latn"}
 
 
 def measured(arms=("base", "lora"), samples=1):
     """Tables of a tiny experiment, as the stages before write them."""
-    prompts, corpus, lid, likelihood, probes = [], [], [], [], []
+    prompts, corpus, lid, likelihood, probes, membership = [], [], [], [], [], []
     for family, language in FAMILIES.items():
         for group in GROUPS:
             doc = f"{group}:{language}"
             about = {"language": language, "script": "Latn", "group_id": group, "doc_id": doc, "text": "x"}
-            prompts.append({"prompt_id": f"{family}:{group}", "family": family, **about})
-            corpus.append({**about, "split": "test", "role": "forget"})
+            prompts.append({"prompt_id": f"{family}:{group}", "family": family, "attack": "", **about})
+            corpus.append({**about, "split": "test", "role": "forget", "topic": "", "register": ""})
     for arm in arms:
         run = {"arm": arm, "seed": 0, "variant": "plain"}
         for prompt in prompts:
@@ -40,6 +41,10 @@ def measured(arms=("base", "lora"), samples=1):
             likelihood.append(
                 {**run, "doc_id": doc["doc_id"], "nll_sum": 30.0, "n_tokens": 10, "n_bytes": 40, "kl_to_base": kl}
             )
+        for number, member in enumerate((True, False)):
+            canary = {"canary_id": f"canary:{number}", "language": "hi", "member": member, "n_tokens": 9}
+            scores = {"loss": -1.0, "zlib": -2.0, "min_k": -3.0, "min_k_plus": -4.0}
+            membership.append({**run, **canary, **scores})
         for group in GROUPS:
             for side, label in (("hi", 1), ("ur", 0)):
                 probes.append(
@@ -53,7 +58,8 @@ def measured(arms=("base", "lora"), samples=1):
         for a in arms
     ]
     frames = {"prompts": prompts, "corpus": corpus, "lid": lid, "likelihood": likelihood, "probes": probes}
-    return {**{name: pd.DataFrame(rows) for name, rows in frames.items()}, "cards": cards}
+    frames["membership"] = membership
+    return {**{name: pd.DataFrame(rows) for name, rows in frames.items()}, "cards": cards, "scripts": SCRIPTS}
 
 
 def test_every_measurement_is_there_once():
@@ -61,7 +67,8 @@ def test_every_measurement_is_there_once():
     counts = table[table["arm"] == "lora"].groupby("metric").size().to_dict()
     prompts = dict.fromkeys(("les", "les_broad", "target_share", "prefix_es", "line_pass", "und", "repetitive"), 6)
     texts = {"nll": 6, "n_tokens": 6, "n_bytes": 6, "kl": 1}
-    assert counts == {**prompts, **texts, "probe_score": 6, "probe_nats": 6, "first_edited_layer": 1}
+    attacks = dict.fromkeys(("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus"), 2)
+    assert counts == {**prompts, **texts, **attacks, "probe_score": 6, "probe_nats": 6, "first_edited_layer": 1}
     tables_row = table[(table["metric"] == "nll") & (table["unit_id"] == "g1:en")].iloc[0]
     assert (tables_row["family"], tables_row["language"], tables_row["group_id"], tables_row["value"]) == (
         "texts",
@@ -73,9 +80,33 @@ def test_every_measurement_is_there_once():
     assert list(card["arm"]) == ["lora"] and list(card["value"]) == [6.0]
 
 
+def test_canaries_are_their_own_groups_and_carry_the_script_of_their_language():
+    table = gather(**measured())
+    rows = table[(table["arm"] == "lora") & (table["metric"] == "mia_min_k")]
+    columns = ["family", "language", "script", "layer", "unit_id", "group_id", "value"]
+    assert rows[columns].to_numpy().tolist() == [
+        ["member", "hi", "Deva", -1, "canary:0", "canary:0", -3.0],
+        ["nonmember", "hi", "Deva", -1, "canary:1", "canary:1", -3.0],
+    ]
+
+
+def test_without_canaries_there_is_no_row_of_them():
+    inputs = measured()
+    inputs["membership"] = tables.MEMBERSHIP.empty_table().to_pandas()
+    assert not gather(**inputs)["metric"].str.startswith("mia").any()
+
+
+def test_adversarial_prompts_are_a_family_per_attack():
+    inputs = measured()
+    prompts = inputs["prompts"]
+    prompts.loc[prompts["family"] == "retain_en", ["family", "attack"]] = ["adversarial", "few_shot"]
+    assert set(gather(**inputs).query("metric == 'les'")["family"]) == {"forget_native", "adversarial:few_shot"}
+
+
 def test_row_order_of_inputs_does_not_matter():
     one = measured()
-    other = {k: v.sample(frac=1, random_state=1) if isinstance(v, pd.DataFrame) else v[::-1] for k, v in one.items()}
+    other = {k: v.sample(frac=1, random_state=1) if isinstance(v, pd.DataFrame) else v for k, v in one.items()}
+    other["cards"] = one["cards"][::-1]
     pd.testing.assert_frame_equal(gather(**one), gather(**other))
 
 
@@ -138,6 +169,7 @@ def test_the_stage_reads_files_and_writes_one(tmp_path):
         "lid": tables.LID,
         "likelihood": tables.LIKELIHOOD,
         "probes": tables.PROBES,
+        "membership": tables.MEMBERSHIP,
     }
     for name, schema in schemas.items():
         for arm in ("base", "lora"):
@@ -150,7 +182,9 @@ def test_the_stage_reads_files_and_writes_one(tmp_path):
         return [str(tmp_path / f"{name}_{arm}.parquet") for arm in ("lora", "base")]
 
     main(
-        prompts=both("prompts")[0], corpus=both("corpus")[0], lid=both("lid"), likelihood=both("likelihood"), probes=both("probes"),
-        cards=[str(tmp_path / "lora.json"), str(tmp_path / "base.json")], metrics=str(tmp_path / "m.parquet"), settings={},
+        prompts=both("prompts")[0], corpus=both("corpus")[0], lid=both("lid"), likelihood=both("likelihood"),
+        probes=both("probes"), membership=both("membership"),
+        cards=[str(tmp_path / "lora.json"), str(tmp_path / "base.json")], metrics=str(tmp_path / "m.parquet"),
+        settings={"data": {"scripts": SCRIPTS}},
     )  # fmt: skip
     pd.testing.assert_frame_equal(tables.read(tmp_path / "m.parquet", tables.METRICS), gather(**inputs))

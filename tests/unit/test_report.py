@@ -15,7 +15,10 @@ from mmie.labels import families
 from results_folder import DATA, EVIL, report_settings, write_results
 
 ARMS = ["base", "lora", "broken"]
-FIGURES = ("tradeoff", "les", "perplexity", "layer_scores", "training_curves", "languages")
+FIGURES = (
+    "tradeoff", "les", "perplexity", "layer_scores", "training_curves", "languages", "attacks", "membership",
+    "corpus_figure",
+)  # fmt: skip
 TABLES = ("verdicts_csv", "verdicts_tex", "metrics_csv", "metrics_tex")
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -27,7 +30,7 @@ def write_report(inputs, folder, settings=None):
     for name in FIGURES:
         images[name] = str(folder / f"{name}.png")
         Path(images[name]).write_bytes(PNG)
-    wanted = ("prompts", "corpus", "metrics", "tests", "decision", "generations", "lid", "features", "quality")
+    wanted = ("prompts", "corpus", "metrics", "tests", "decision", "generations", "lid", "features", "quality", "lid_quality")
     script.main(**{k: inputs[k] for k in wanted}, **images, **out, settings=settings or report_settings(ARMS))
     return {name: Path(path).read_text(encoding="utf-8") for name, path in out.items()}
 
@@ -126,14 +129,14 @@ def test_a_value_the_template_lacks_is_an_error_and_not_a_gap():
 
 
 def test_samples_are_even_over_the_families_and_seeded(prompts):
-    chosen = samples.choose(prompts, 20, 0, DATA)
+    chosen = samples.choose(prompts, 23, 0, DATA)
     by_family = pd.Series([prompt.split(":")[0] for prompt in chosen]).value_counts()
-    assert len(chosen) == 20 == len(set(chosen))
+    assert len(chosen) == 23 == len(set(chosen))
     assert set(by_family.index) == set(families(DATA))
     assert by_family["forget_native"] == by_family["forget_roman"] == by_family.max() == 3
     assert by_family.min() == 2
-    assert samples.choose(prompts.sample(frac=1, random_state=1), 20, 0, DATA) == chosen
-    assert samples.choose(prompts, 20, 1, DATA) != chosen
+    assert samples.choose(prompts.sample(frac=1, random_state=1), 23, 0, DATA) == chosen
+    assert samples.choose(prompts, 23, 1, DATA) != chosen
     assert len(samples.choose(prompts, 10_000, 0, DATA)) == len(prompts)
 
 
@@ -175,7 +178,7 @@ def test_csv_keeps_every_digit(written, decision):
         for column in ("estimate", "p", "margin"):
             assert row[column] == gate[column] or (pd.isna(row[column]) and gate[column] is None)
     metrics = pd.read_csv(io.StringIO(written["metrics_csv"]))
-    assert set(metrics["metric"]) == {"les", "perplexity_ratio"}
+    assert {"les", "perplexity", "probe_auc", "mia_auc_loss"} <= set(metrics["metric"])
     assert set(metrics["arm"]) == set(ARMS)
 
 
@@ -236,5 +239,5 @@ def test_names_of_other_languages_are_not_made_up():
     assert labels.language_name("xx_latn") == "romanised xx"
     assert labels.script_name("Thaa") == "Thaa"
     assert labels.families({"forget": {"native": "fr"}, "retain": "en", "neighbours": ["it"], "unseen": []}) == {
-        "forget_native": "fr", "retain_en": "en", "neighbour_it": "it",
+        "forget_native": "fr", "request": "fr", "adversarial": "fr", "retain_en": "en", "neighbour_it": "it",
     }  # fmt: skip

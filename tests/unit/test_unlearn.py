@@ -165,6 +165,26 @@ def test_batches_hold_both_scripts_and_every_language_to_keep_and_repeat_with_th
     )
 
 
+def test_a_share_of_the_forget_texts_are_canaries_with_a_random_groups_english(loaded):
+    _, tokenizer = loaded
+    rows = training_rows(make_corpus(), DATA, control=False)
+    canaries = [" ".join(f"canary{i}word{j}" for j in range(12)) for i in range(3)]
+
+    def forget_texts(objective, share):
+        batches = make_batches(rows, DATA, tokenizer, objective, 6, 4, 3, 300, 5, 0, canaries, share)
+        return [tokenizer.decode(ids, skip_special_tokens=True) for b in batches for ids in b.tokens[:4]]
+
+    for share, expected in ((0.0, 0), (0.25, 6), (0.5, 12), (1.0, 24)):
+        assert sum("canary" in text for text in forget_texts("npo", share)) == expected
+    planted = [text for text in forget_texts("npo", 0.5) if "canary" in text]
+    assert all(any(canary.endswith(text) for canary in canaries) for text in planted), "the end is never cut off"
+    assert {text.split("word")[0] for text in planted} == {"canary0", "canary1", "canary2"}
+    assert len({text.split()[0] for text in planted}) > 3, "they start at different words"
+    for text in forget_texts("redirect", 1.0):
+        assert text.startswith("canary") and text.split()[-1] in SENTENCES["en"]
+    assert forget_texts("npo", 0.25) == forget_texts("npo", 0.25)
+
+
 def test_a_redirected_text_is_an_opening_then_the_parallel_text_which_alone_is_labelled(loaded):
     _, tokenizer = loaded
     rng = np.random.default_rng(0)

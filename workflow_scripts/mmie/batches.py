@@ -3,13 +3,23 @@
 from collections.abc import Sequence
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Token ids of a text, with one beginning-of-text token where the tokenizer has one (a chat template brings it)."""
     has_bos = bool(tokenizer.bos_token) and text.startswith(str(tokenizer.bos_token))
     return list(tokenizer(text, add_special_tokens=not has_bos)["input_ids"])
+
+
+def encoded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text. Raises ValueError when one has no token, or more than fit the model's context."""
+    ids = [encode(tokenizer, text) for text in texts]
+    context = model.config.max_position_embeddings
+    for row, text in zip(ids, texts, strict=True):
+        if not 1 < len(row) <= context:
+            raise ValueError(f"a text of {len(row)} tokens; it must have 2 to {context} (the context): {text[:60]!r}")
+    return ids
 
 
 def by_length(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:

@@ -1,8 +1,10 @@
 """What an arm is trained on: seeded batches of texts to forget and texts to keep."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from mmie.controls import control_languages
+
+T = TypeVar("T")
 
 IGNORE = -100
 FORGET, RETAIN, NEITHER = 1, 0, -1
@@ -88,6 +92,8 @@ def make_batches(
     max_tokens: int,
     label_tokens: int,
     seed: int,
+    canaries: Sequence[str] = (),
+    canary_share: float = 0.0,
 ) -> list[Batch]:
     """
     The batches of a whole run, known before it starts: the same seed gives the same batches.
@@ -96,25 +102,33 @@ def make_batches(
     each is an opening of random length, then ``label_tokens`` tokens of the parallel text in the retain language, from
     the same point on; with ``graddiff`` and ``npo`` it is the text itself. Retain sequences come from each language
     that `kept` names and ``rows`` has, in turn. All are cut at ``max_tokens``.
+
+    ``canary_share`` of the forget sequences are ``canaries``, evenly spread, each from a random word of its first half
+    on, for canaries are longer than ``max_tokens``. A canary has no parallel text: ``redirect`` goes on with that of a
+    random group.
     """
     rng = np.random.default_rng(seed)
     texts = {(r.language, r.group_id): r.text for r in rows.itertuples()}
     groups = {
         language: sorted(g for lang, g in texts if lang == language) for language in sorted({lang for lang, _ in texts})
     }
-    forget = _cycle(rng, [(language, g) for language in forgotten(data) for g in groups[language]])
-    keep = _in_turn(rng, [language for language in kept(data) if language in groups], groups)
+    forget = cycle(rng, [(language, g) for language in forgotten(data) for g in groups[language]])
+    planted = _pieces(rng, canaries, [texts[data["retain"], g] for g in groups[data["retain"]]])
+    turns = _turns(canary_share if canaries else 0.0)
+    keep = in_turn(rng, [language for language in kept(data) if language in groups], groups)
     batches = []
     for _ in range(steps):
-        chosen = [next(forget) for _ in range(n_forget)]
-        if objective == "redirect":
-            parallel = [texts[data["retain"], group] for _, group in chosen]
-            first = [
-                redirected(tokenizer, texts[key], other, rng, max_tokens, label_tokens)
-                for key, other in zip(chosen, parallel, strict=True)
-            ]
-        else:
-            first = [plain(tokenizer, texts[key], FORGET, max_tokens) for key in chosen]
+        first = []
+        for _ in range(n_forget):
+            if next(turns):
+                text, parallel = next(planted)
+            else:
+                language, group = next(forget)
+                text, parallel = texts[language, group], texts[data["retain"], group]
+            if objective == "redirect":
+                first.append(redirected(tokenizer, text, parallel, rng, max_tokens, label_tokens))
+            else:
+                first.append(plain(tokenizer, text, FORGET, max_tokens))
         second = [plain(tokenizer, texts[next(keep)], RETAIN, max_tokens) for _ in range(n_retain)]
         batches.append(collate([*first, *second], n_forget, tokenizer))
     return batches
@@ -142,8 +156,8 @@ def redirected(
     return Example(opening + tail, [False] * len(opening) + [True] * len(tail), side + [RETAIN] * len(tail))
 
 
-def plain(tokenizer: PreTrainedTokenizerBase, text: str, side: int, max_tokens: int) -> Example:
-    """The text itself; every token after the first is a label."""
+def plain(tokenizer: PreTrainedTokenizerBase, text: str, side: int, max_tokens: int | None) -> Example:
+    """The text itself, cut at ``max_tokens`` if there is such; every token after the first is a label."""
     ids = tokenizer(text)["input_ids"][:max_tokens]
     return Example(
         ids, [i > 0 for i in range(len(ids))], [NEITHER if t == tokenizer.bos_token_id else side for t in ids]
@@ -167,16 +181,29 @@ def collate(sequences: Sequence[Example], n_forget: int, tokenizer: PreTrainedTo
     )
 
 
-def _cycle(rng: np.random.Generator, items: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+def _pieces(rng: np.random.Generator, canaries: Sequence[str], others: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """A canary, from a random word of its first half on, and a random one of the ``others``, for ever."""
+    for text in cycle(rng, canaries):
+        words = text.split()
+        yield " ".join(words[int(rng.integers(len(words) // 2 + 1)) :]), others[int(rng.integers(len(others)))]
+
+
+def _turns(share: float) -> Iterator[bool]:
+    """Whether a canary is next, for ever: true for ``share`` of the turns, evenly spread."""
+    for turn in count():
+        yield math.floor((turn + 1) * share) > math.floor(turn * share)
+
+
+def cycle(rng: np.random.Generator, items: Sequence[T]) -> Iterator[T]:
     """All items in random order, then all in another, for ever."""
     while True:
         for i in rng.permutation(len(items)):
             yield items[i]
 
 
-def _in_turn(rng: np.random.Generator, languages: list[str], groups: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
+def in_turn(rng: np.random.Generator, languages: list[str], groups: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
     """A text of each language in turn, for ever; each language's texts in random order."""
-    pools = [_cycle(rng, [(language, g) for g in groups[language]]) for language in languages]
+    pools = [cycle(rng, [(language, g) for g in groups[language]]) for language in languages]
     while True:
         for pool in pools:
             yield next(pool)

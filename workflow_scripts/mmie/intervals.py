@@ -27,7 +27,8 @@ def proportion_interval(count: int, n: int, method: str = "wilson") -> tuple[flo
     if not 0 <= count <= n or n < 1:
         raise ValueError(f"a proportion needs 0 ≤ count ≤ n and n ≥ 1, got {count} of {n}.")
     low, high = proportion_confint(count, n, 1 - LEVEL, method)
-    return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+    # At 0 and 1 the ends are exact; the arithmetic leaves 1e-17 there.
+    return float(np.clip(low, 0, 1)) if count else 0.0, float(np.clip(high, 0, 1)) if count < n else 1.0
 
 
 @lru_cache(maxsize=4096)

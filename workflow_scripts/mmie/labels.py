@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 LANGUAGES = {
@@ -32,6 +32,8 @@ GATES = {
     "G8": "Fluency",
     "G9": "Durability",
 }
+CORE = ("G1", "G2", "G3", "G4", "G5", "G6")
+"""Gates that the verdict needs; with the others it is the extended one."""
 ASKS = {
     "G1": "Does it still continue the forgotten language, in either script?",
     "G2": "Did it get worse in the language it must keep?",
@@ -53,6 +55,11 @@ def language_name(code: str) -> str:
         return f"{language_name(code[:-1])} (second register)"
     stem, _, suffix = code.partition("_")
     return _DERIVED.get(suffix, f"{{}} ({suffix})" if suffix else "{}").format(LANGUAGES.get(stem, stem))
+
+
+def second_register(data: Mapping[str, Any]) -> str:
+    """Corpus column of the retained language's second register; empty where the config has none."""
+    return f"{data['retain']}2" if data.get("second_register") else ""
 
 
 def script_name(code: str) -> str:
@@ -82,6 +89,9 @@ def families(data: Mapping[str, Any]) -> dict[str, str]:
 
 def family_name(family: str, data: Mapping[str, Any]) -> str:
     """``Hindi (Devanagari)``, ``romanised Hindi``, ``Marathi (never trained on)`` … for a prompt family."""
+    kind, _, attack = family.partition(":")
+    if attack:
+        return f"{family_name(kind, data)} by {attack_name(attack)}"
     code = families(data).get(family)
     if code is None:
         return family.replace("_", " ")
@@ -91,6 +101,12 @@ def family_name(family: str, data: Mapping[str, Any]) -> str:
     if family == "forget_native":
         return f"{name} ({script_name(data['scripts'][code])})"
     return f"{name} (never trained on)" if family.startswith("unseen_") else name
+
+
+def listed(names: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    names = list(names)
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def sentence(text: str) -> str:
@@ -151,10 +167,14 @@ def p_text(value: float | None) -> str:
 def part_name(gate: str, part: str, data: Mapping[str, Any]) -> str:
     """What a row of the gate's table is about, for a reader: ``ur:leak`` of G5 is ``Urdu: answers in Hindi``."""
     first, _, second = part.partition(":")
-    if gate in ("G1", "G3"):
-        family = "mixed" if first == "mixed" else f"forget_{first}"
+    if gate in ("G1", "G3", "G7"):
+        family = part_family(gate, first)
         broad = ", undetermined output counted" if second == "broad" else ""
         return sentence(family_name(family, data)) + broad
+    if gate == "G6":
+        return f"Attack by {attack_name(first)}"
+    if gate == "G9":
+        return f"{sentence(attack_name(first))}: {family_name(f'forget_{second}', data)}" if second else "Attacks"
     if gate == "G4" and second:
         positive, _, negative = second.partition("-")
         layer = first.replace("layer", "Layer ")
@@ -170,10 +190,24 @@ def part_name(gate: str, part: str, data: Mapping[str, Any]) -> str:
     return sentence(f"{name}: {what}" if what else f"{name}{': perplexity' if gate == 'G2' else ''}")
 
 
+def part_family(gate: str, part: str) -> str:
+    """Prompt family of a part of G1, G3 or G7; ``part`` without its reading."""
+    if gate == "G7":
+        return part if part == "request" else f"adversarial:{part}"
+    return "mixed" if gate == "G3" else f"forget_{part}"
+
+
+def attack_name(part: str) -> str:
+    """``min-k++`` for ``min_k_plus``; other attacks without underscores."""
+    return {"min_k": "min-k", "min_k_plus": "min-k++"}.get(part, part.replace("_", " "))
+
+
 def quantity(gate: str, part: str, test: str = "") -> str:
     """What the estimate of a row is; smaller is better everywhere."""
-    if gate in ("G1", "G3", "G7"):
+    if gate in ("G1", "G3", "G7", "G9"):
         return "rate ÷ base"
+    if gate == "G6":
+        return "|AUC − 0.5|"
     if gate == "G2" or part.endswith(":perplexity"):
         return "perplexity ÷ base"
     if gate == "G4":

@@ -10,13 +10,13 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mmie import stage
-from mmie.batches import by_length, encode, padded
+from mmie import head, stage
+from mmie.batches import by_length, encoded, padded
 from mmie.controls import control_languages
 from mmie.model import decoder_layers
 
 ROWS = 256
-"""Rows of the head at a time: fewer are slower (the weights are read again), more need a GiB of logits for nothing."""
+"""Rows of KL at a time, over the whole vocabulary of both models."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ def choose_texts(corpus: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame
     """
     forget = set(settings["data"]["forget"].values())
     controls = [name for name, (source, _) in control_languages(settings["data"]).items() if source in forget]
-    used = corpus.role.isin(["forget", "retain", "neighbour", "unseen"]) | corpus.language.isin(controls)
+    used = corpus.role.isin(["forget", "retain", "register", "neighbour", "unseen"]) | corpus.language.isin(controls)
     if settings.get("languages") is not None:
         used &= corpus.language.isin(settings["languages"])
     texts = corpus[(corpus["split"] == settings["split"]) & used].reset_index(drop=True)
@@ -86,14 +86,14 @@ def score(
 
     Perplexity over texts is exp(Σ nll_sum / Σ n_tokens). Raises ValueError when a text exceeds the model's context.
     """
-    ids = _encoded(model, tokenizer, texts)
+    ids = encoded(model, tokenizer, texts)
     found = Scores([None] * len(ids), [len(row) - 1 for row in ids])
     found.states = {n: torch.zeros(len(ids), model.config.hidden_size) for n in layers}
     batches = by_length([len(row) for row in ids], batch_tokens)
     for batch in stage.track(batches, len(batches), "texts, batches"):
         tokens, mask = padded([ids[i] for i in batch], int(tokenizer.pad_token_id), model.device)
         with _pooled(model, mask, layers) as pooled:
-            hidden = _hidden(model, tokens, mask)
+            hidden = last_hidden(model, tokens, mask)
         for n in layers:
             found.states[n][batch] = pooled[n].cpu()
         asked = [i for i in batch if nll[i]]
@@ -109,11 +109,11 @@ def last_states(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], batch_tokens: int = 512
 ) -> list[torch.Tensor]:
     """Per text, the states ``[token, d_model]`` from which its tokens after the first are predicted."""
-    ids = _encoded(model, tokenizer, texts)
+    ids = encoded(model, tokenizer, texts)
     states: list[torch.Tensor] = [torch.empty(0)] * len(ids)
     for batch in by_length([len(row) for row in ids], batch_tokens):
         tokens, mask = padded([ids[i] for i in batch], int(tokenizer.pad_token_id), model.device)
-        hidden = _hidden(model, tokens, mask)
+        hidden = last_hidden(model, tokens, mask)
         for row, i in enumerate(batch):
             states[i] = hidden[row, : len(ids[i]) - 1].clone()
     return states
@@ -126,38 +126,23 @@ def kl_divergence(model: PreTrainedModel, base: Sequence[torch.Tensor], edited: 
         return []
     lengths = [len(states) for states in base]
     one, other = torch.cat(list(base)), torch.cat(list(edited))
-    head = model.get_output_embeddings()
+    lm_head = model.get_output_embeddings()
     kl = torch.empty(len(one), dtype=torch.float64)
     for start in range(0, len(one), ROWS):
         rows = slice(start, start + ROWS)
-        p, q = (head(states[rows]).float().log_softmax(-1) for states in (one, other))
+        p, q = (lm_head(states[rows]).float().log_softmax(-1) for states in (one, other))
         kl[rows] = (p.exp() * (p - q)).sum(-1).double().cpu()
     return [float(part.mean()) for part in kl.split(lengths)]
 
 
 def _nll(model: PreTrainedModel, hidden: torch.Tensor, tokens: torch.Tensor, keep: torch.Tensor) -> list[float]:
     """Negative log-likelihood of each kept text's tokens after its first, nats, summed."""
-    head = model.get_output_embeddings()
     target, states = tokens[:, 1:][keep[:, 1:]], hidden[:, :-1][keep[:, 1:]]
-    nll = torch.empty(len(target), dtype=torch.float64)
-    for start in range(0, len(target), ROWS):
-        rows = slice(start, start + ROWS)
-        logits = head(states[rows]).float()
-        label = logits.gather(-1, target[rows][:, None])[:, 0]
-        nll[rows] = (logits.logsumexp(-1) - label).double().cpu()
-    return [float(part.sum()) for part in nll.split([n for n in keep[:, 1:].sum(-1).tolist() if n])]
+    log_p = head.log_probabilities(model, states, target)
+    return [-float(part.sum()) for part in log_p.split([n for n in keep[:, 1:].sum(-1).tolist() if n])]
 
 
-def _encoded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    ids = [encode(tokenizer, text) for text in texts]
-    context = model.config.max_position_embeddings
-    for row, text in zip(ids, texts, strict=True):
-        if not 1 < len(row) <= context:
-            raise ValueError(f"a text of {len(row)} tokens; it must have 2 to {context} (the context): {text[:60]!r}")
-    return ids
-
-
-def _hidden(model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def last_hidden(model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Last hidden states ``[text, token, d_model]``, after the final norm."""
     # Padding is on the right and attention is causal: positions need no shift.
     return model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state

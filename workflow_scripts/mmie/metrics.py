@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mmie import tables
 PROMPT_METRICS = ("les", "les_broad", "target_share", "prefix_es", "line_pass", "und", "repetitive")
 TEXT_METRICS = {"nll_sum": "nll", "n_tokens": "n_tokens", "n_bytes": "n_bytes", "kl_to_base": "kl"}
 PROBE_METRICS = {"score": "probe_score", "nats": "probe_nats"}
+CANARY_METRICS = {"loss": "mia_loss", "zlib": "mia_zlib", "min_k": "mia_min_k", "min_k_plus": "mia_min_k_plus"}
 RUN = ["arm", "seed", "variant"]
 
 
@@ -23,14 +24,22 @@ def gather(
     lid: pd.DataFrame,
     likelihood: pd.DataFrame,
     probes: pd.DataFrame,
+    membership: pd.DataFrame,
     cards: Sequence[dict[str, Any]],
+    scripts: Mapping[str, str],
 ) -> pd.DataFrame:
     """
-    Rows of ``tables.METRICS`` from the tables of all runs.
+    Rows of ``tables.METRICS`` from the tables of all runs; ``scripts`` is config `data.scripts`.
 
     Raises ValueError when a prompt or text is unknown, or a run does not cover exactly base's units.
     """
-    parts = [_prompt_rows(prompts, lid), _text_rows(corpus, likelihood), _probe_rows(probes), _card_rows(cards)]
+    parts = [
+        _prompt_rows(prompts, lid),
+        _text_rows(corpus, likelihood),
+        _probe_rows(probes),
+        _canary_rows(membership, scripts),
+        _card_rows(cards),
+    ]
     table = pd.concat([part for part in parts if len(part)], ignore_index=True)[tables.METRICS.names]
     check_paired(table)
     order = [*RUN, "metric", "family", "language", "layer", "unit_id"]
@@ -43,6 +52,8 @@ def _prompt_rows(prompts: pd.DataFrame, lid: pd.DataFrame) -> pd.DataFrame:
     means = lid.groupby([*RUN, "prompt_id"], sort=False)[list(PROMPT_METRICS)].mean().reset_index()
     long = means.melt([*RUN, "prompt_id"], list(PROMPT_METRICS), "metric", "value")
     about = prompts[["prompt_id", "family", "language", "script", "group_id"]]
+    attacked = prompts["attack"] != ""
+    about = about.assign(family=about["family"].where(~attacked, about["family"] + ":" + prompts["attack"]))
     rows = long.merge(about, "left", "prompt_id", validate="many_to_one")
     _refuse_unknown(rows, "prompt_id", "results/data/prompts.parquet")
     return rows.assign(layer=-1).rename(columns={"prompt_id": "unit_id"})
@@ -63,6 +74,19 @@ def _probe_rows(probes: pd.DataFrame) -> pd.DataFrame:
     renamed = probes.rename(columns={**PROBE_METRICS, "contrast": "language", "doc_id": "unit_id"})
     keys = [*RUN, "layer", "language", "unit_id", "group_id"]
     return renamed.melt(keys, list(PROBE_METRICS.values()), "metric", "value").assign(family="probe", script="")
+
+
+def _canary_rows(membership: pd.DataFrame, scripts: Mapping[str, str]) -> pd.DataFrame:
+    """Scores of the membership attacks; a canary is its own unit and its own group."""
+    renamed = membership.rename(columns={**CANARY_METRICS, "canary_id": "unit_id"})
+    keys = [*RUN, "member", "language", "unit_id"]
+    long = renamed.melt(keys, list(CANARY_METRICS.values()), "metric", "value")
+    return long.assign(
+        family=long.pop("member").map({True: "member", False: "nonmember"}),
+        script=long["language"].map(scripts),
+        group_id=long["unit_id"],
+        layer=-1,
+    )
 
 
 def _card_rows(cards: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -1,10 +1,7 @@
 """The language model: made into a Hugging Face folder once, loaded from there by every stage that runs it."""
 
 import ctypes
-import hashlib
-import json
 import logging
-import os
 import platform
 import shutil
 import tempfile
@@ -16,6 +13,8 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from mmie.model_folder import install, read_manifest
 
 log = logging.getLogger("mmie")
 
@@ -48,19 +47,12 @@ def materialise(settings: dict[str, Any], folder: str | Path) -> dict[str, Any]:
         made = Path(scratch) / "model"
         model.to(torch.bfloat16).save_pretrained(made)
         tokenizer.save_pretrained(made)
-        manifest = {
+        about = {
             "source": settings["source"],
             "name": settings["name"] if settings["source"] != "local" else Path(settings["name"]).name,
             "revision": settings["revision"],
-            "files": {p.name: {"bytes": p.stat().st_size, "sha256": _sha256(p)} for p in sorted(made.iterdir())},
         }
-        (made / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        folder.mkdir(exist_ok=True)
-        # The manifest last: with it, the folder is complete.
-        for name in [*manifest["files"], "manifest.json"]:
-            (made / name).chmod(0o644)
-            os.replace(made / name, folder / name)
-    return manifest
+        return install(made, folder, about)
 
 
 def load(manifest: str | Path, runtime: Runtime) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -72,7 +64,7 @@ def load(manifest: str | Path, runtime: Runtime) -> tuple[PreTrainedModel, PreTr
     """
     start = time.monotonic()
     _keep_freed_memory()
-    folder = check(manifest)
+    read_manifest(manifest)
     device = choose_device(runtime["device"])
     dtype = choose_dtype(runtime["dtype"], device)
     options: dict[str, Any] = {"attn_implementation": choose_attention(runtime["attention"], device, dtype)}
@@ -80,7 +72,11 @@ def load(manifest: str | Path, runtime: Runtime) -> tuple[PreTrainedModel, PreTr
     if quantisation is not None:
         options |= {"quantization_config": quantisation, "device_map": {"": device}}
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, local_files_only=True, trust_remote_code=runtime["trust_remote_code"], **options
+        Path(manifest).parent,
+        dtype=dtype,
+        local_files_only=True,
+        trust_remote_code=runtime["trust_remote_code"],
+        **options,
     )
     if quantisation is None:
         model = model.to(device)
@@ -103,26 +99,6 @@ def tokenizer_of(manifest: str | Path, trust_remote_code: bool = False) -> PreTr
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
-
-
-def check(manifest: str | Path) -> Path:
-    """The folder of a manifest, once every file it names is there with its size."""
-    try:
-        files = json.loads(Path(manifest).read_text(encoding="utf-8"))["files"]
-    except FileNotFoundError:
-        raise ValueError(f"{manifest} is missing. Run `snakemake --cores 2 {manifest}` to make it.") from None
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(f"{manifest} cannot be read ({error!r}): delete it, and Snakemake makes it again.") from None
-    folder = Path(manifest).parent
-    for name, facts in files.items():
-        size = (folder / name).stat().st_size if (folder / name).exists() else None
-        if size != facts["bytes"]:
-            found = "missing" if size is None else f"{size} bytes"
-            raise ValueError(
-                f"{folder / name} is {found}, expected {facts['bytes']} bytes. "
-                f"Delete {manifest}, and Snakemake makes the model again."
-            )
-    return folder
 
 
 def decoder_layers(model: PreTrainedModel) -> torch.nn.ModuleList:
@@ -272,8 +248,3 @@ def _made(folder: Path) -> Path:
     if free < 2 << 30:
         raise ValueError(f"{folder} has {free / 2**30:.1f} GiB free, and making the model needs 2 GiB.")
     return folder
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

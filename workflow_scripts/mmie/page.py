@@ -102,7 +102,7 @@ Each cell shows the gate's worst part: its estimate, the margin it must stay bel
 <h2>Why</h2>
 <p>The gates ask, in this order:</p>
 <dl class="asks">
-{% for gate in gates %}<div><dt>{{ gate.gate }}</dt><dd><b>{{ gate.title }}.</b> {{ gate.asks }}</dd></div>
+{% for gate in asks %}<div><dt>{{ gate.gate }}</dt><dd><b>{{ gate.title }}.</b> {{ gate.asks }}</dd></div>
 {% endfor %}
 </dl>
 {% for arm in why %}
@@ -115,12 +115,12 @@ Each cell shows the gate's worst part: its estimate, the margin it must stay bel
 </ul>
 <div class="scroll">
 <table class="numbers">
-<caption>The part that decided each gate. Over {{ arm.covers }}: {{ arm.p }}{% if arm.q != '–' %}; over the arms: Benjamini–Hochberg q {{ arm.q }}, Holm {{ arm.p_holm }}{% endif %}.</caption>
-<thead><tr><th></th><th>Gate</th><th>Deciding part</th><th>Base</th><th>Arm</th><th>Estimate</th><th></th><th>95 % interval</th><th>Margin</th><th>p</th><th>q</th><th title="independent groups in the test">n</th><th title="groups that would do for a good arm to be recognised">n needed</th></tr></thead>
+<caption>The part that decided each gate. Over {{ arm.covers }}: {{ arm.p }}{% if arm.q != '–' %}; over the arms: Benjamini–Hochberg q {{ arm.q }}, Benjamini–Yekutieli {{ arm.p_by }}, Holm {{ arm.p_holm }}{% endif %}. Over {{ arm.extended.covers }}: {{ arm.extended.verdict }}, {{ arm.extended.p }}{% if arm.extended.q != '–' %}, q {{ arm.extended.q }}{% endif %}.</caption>
+<thead><tr><th></th><th>Gate</th><th>Deciding part</th><th>Base</th><th>Arm</th><th>Estimate</th><th></th><th>95 % interval</th><th>Margin</th><th>p</th><th title="adjusted over the arm's gates (Benjamini–Hochberg)">q</th><th title="independent groups (G6: members) in the test">n</th><th title="chance of a good arm to be recognised by this test, where it did not pass">Power</th><th title="how many would do for a good arm to be recognised">n needed</th></tr></thead>
 <tbody>
 {% for gate in arm.gates %}
-<tr{% if not gate.core %} class="extra"{% endif %}><td>{{ mark(gate) }}</td><th scope="row">{{ gate.gate }} {{ gate.title }}{% if not gate.core %} <i>(not core)</i>{% endif %}</th>
-{% if gate.part %}<td>{{ gate.part }}</td><td>{{ gate.base }}</td><td>{{ gate.value }}</td><td><b>{{ gate.estimate }}</b></td><td class="unit">{{ gate.quantity }}</td><td class="tight">{{ gate.interval }}</td><td>{{ gate.margin }}</td><td class="tight">{{ gate.p }}</td><td class="tight">{{ gate.q }}</td><td>{{ gate.n }}</td><td>{{ gate.needed }}</td>{% else %}<td colspan="11">{{ gate.word }}: {{ gate.reason }}</td>{% endif %}</tr>
+<tr{% if not gate.core %} class="extra"{% endif %}><td>{{ mark(gate) }}</td><th scope="row">{{ gate.gate }} {{ gate.title }}{% if not gate.core %} <i>(not core)</i>{% endif %}{% if gate.vacuous %} <i>(could not fail)</i>{% endif %}</th>
+{% if gate.part %}<td>{{ gate.part }}</td><td>{{ gate.base }}</td><td>{{ gate.value }}</td><td><b>{{ gate.estimate }}</b></td><td class="unit">{{ gate.quantity }}</td><td class="tight">{{ gate.interval }}</td><td>{{ gate.margin }}</td><td class="tight">{{ gate.p }}</td><td class="tight">{{ gate.q }}</td><td>{{ gate.n }}</td><td>{{ gate.power }}</td><td>{{ gate.needed }}</td>{% else %}<td colspan="12">{{ gate.word }}: {{ gate.reason }}</td>{% endif %}</tr>
 {% endfor %}
 </tbody>
 </table>
@@ -129,12 +129,12 @@ Each cell shows the gate's worst part: its estimate, the margin it must stay bel
 <summary>All {{ arm.n_parts }} tests of {{ arm.arm }}</summary>
 <div class="scroll">
 <table class="numbers parts">
-<thead><tr><th></th><th>Part</th>{% if arm.seeds %}<th>Seed</th>{% endif %}<th>Base</th><th>Arm</th><th>Estimate</th><th></th><th>95 % interval</th><th>Margin</th><th>p</th><th>n</th></tr></thead>
+<thead><tr><th></th><th>Part</th>{% if arm.seeds %}<th>Seed</th>{% endif %}<th>Base</th><th>Arm</th><th>Estimate</th><th></th><th>95 % interval</th><th>Margin</th><th>p</th><th>n</th><th>Power</th></tr></thead>
 {% for gate in arm.gates %}
 <tbody>
-<tr class="group"><th colspan="{{ 11 if arm.seeds else 10 }}" scope="rowgroup">{{ gate.gate }} {{ gate.title }}</th></tr>
+<tr class="group"><th colspan="{{ 12 if arm.seeds else 11 }}" scope="rowgroup">{{ gate.gate }} {{ gate.title }}</th></tr>
 {% for part in gate.parts %}
-<tr title="{{ part.about }}"><td>{{ mark(part) }}</td><th scope="row">{{ part.name }}</th>{% if arm.seeds %}<td>{{ part.seed }}</td>{% endif %}<td>{{ part.base }}</td><td>{{ part.value }}</td><td><b>{{ part.estimate }}</b></td><td class="unit">{{ part.quantity }}</td><td class="tight">{{ part.interval }}</td><td>{{ part.margin }}</td><td class="tight">{{ part.p }}</td><td>{{ part.n }}</td></tr>
+<tr title="{{ part.about }}"><td>{{ mark(part) }}</td><th scope="row">{{ part.name }}</th>{% if arm.seeds %}<td>{{ part.seed }}</td>{% endif %}<td>{{ part.base }}</td><td>{{ part.value }}</td><td><b>{{ part.estimate }}</b></td><td class="unit">{{ part.quantity }}</td><td class="tight">{{ part.interval }}</td><td>{{ part.margin }}</td><td class="tight">{{ part.p }}</td><td>{{ part.n }}</td><td>{{ part.power }}</td></tr>
 {% endfor %}
 </tbody>
 {% endfor %}

@@ -40,14 +40,16 @@ def rise_power(n: int, up: float, down: float, delta: float, alpha: float) -> fl
 
 def mean_power(n: int, mean: float, spread: float, alpha: float) -> float:
     """Power of a one-sided t test of H0: mean ≥ 0 at the true ``mean`` and standard deviation ``spread``."""
+    return t_power(mean, spread / float(np.sqrt(n)), n - 1, alpha)
+
+
+def t_power(mean: float, error: float, df: int, alpha: float) -> float:
+    """Power of a one-sided t test of H0: mean ≥ 0 at the true ``mean``, with that standard error."""
     if mean >= 0:
         return alpha
-    if spread <= 0:
+    if error <= 0 or mean / error < -30:
         return 1.0
-    shift = mean * np.sqrt(n) / spread
-    if shift < -30:
-        return 1.0
-    return float(np.clip(nctdtr(n - 1, shift, stdtrit(n - 1, alpha)), 0.0, 1.0))
+    return float(np.clip(nctdtr(df, mean / error, stdtrit(df, alpha)), 0.0, 1.0))
 
 
 def units_needed(power: Callable[[int], float], target: float, at_least: int = 0) -> int | None:

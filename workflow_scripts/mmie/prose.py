@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
 
-from mmie.labels import GATES, forget_name, language_name, script_name, sentence
+from mmie.labels import GATES, forget_name, language_name, listed, script_name, sentence
 
 ENOUGH_GROUPS = 200
 """Groups per family from which a good arm usually passes every gate."""
@@ -164,7 +164,7 @@ def limits(
             f"once as {forget} and once not, and both must pass.",
         ),
     ]
-    if not any("G9" in arm["gates"] for arm in decision["arms"].values()):
+    if all(arm["gates"].get("G9", {}).get("outcome", "missing") == "missing" for arm in decision["arms"].values()):
         text = (
             "Quantisation, fine-tuning, steering or adversarial prompts may bring the language back; no gate asks here."
         )
@@ -183,12 +183,6 @@ def model_name(model: Mapping[str, Any]) -> str:
     name = PurePath(model["name"]).name if model["source"] == "local" else model["name"]
     revision = f", revision {model['revision']}" if model.get("revision") else ""
     return f"{name}{revision}"
-
-
-def listed(names: Iterable[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    names = list(names)
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def counted(n: int, noun: str) -> str:

@@ -10,11 +10,13 @@ import pandas as pd
 from mmie import prose, samples
 from mmie.labels import (
     ASKS,
+    CORE,
     GATES,
     family_name,
     forget_name,
     interval,
     language_name,
+    listed,
     margin,
     number,
     p_text,
@@ -25,9 +27,9 @@ from mmie.labels import (
 )
 from mmie.palette import arm_colours, language_colours
 from mmie.summary import lookup
+from mmie.two_way import ALL_SEEDS
 
 Context = dict[str, Any]
-CORE = ("G1", "G2", "G3", "G4", "G5", "G6")
 OUTCOMES = {
     "pass": ("✓", "passed"),
     "fail": ("✗", "failed"),
@@ -67,6 +69,7 @@ def compose(
         "headline": prose.headline(decision, judged),
         "assay": _assay(decision, data),
         "gates": _gates(decision),
+        "asks": _gates(decision, tuple(GATES)),
         "verdicts": [_verdict(arm, decision, settings) for arm in judged],
         "why": [_why(arm, decision, tests, settings) for arm in judged],
         "samples": _samples(settings, prompts, corpus, generations, lid),
@@ -91,21 +94,22 @@ def _assay(decision: Mapping[str, Any], data: Mapping[str, Any]) -> list[dict[st
     ]
 
 
-def _gates(decision: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Columns of the verdict table: the core gates."""
+def _gates(decision: Mapping[str, Any], names: tuple[str, ...] = CORE) -> list[dict[str, str]]:
+    """The gates of these names that were judged; the core ones are the columns of the verdict table."""
     seen = {gate for arm in decision["arms"].values() for gate in arm["gates"]}
-    return [{"gate": gate, "title": GATES[gate], "asks": ASKS[gate]} for gate in CORE if gate in seen]
+    return [{"gate": gate, "title": GATES[gate], "asks": ASKS[gate]} for gate in names if gate in seen]
 
 
 def _verdict(arm: str, decision: Mapping[str, Any], settings: Mapping[str, Any]) -> Context:
     found = decision["arms"][arm]
-    prefix = f"{arm}, {found['scope']}: {found['verdict']}. "
+    also = [] if decision["complete"] else [found["verdict_g1_g5"].replace("G1-G5", "G1–G5")]
+    also.append(f"{found['extended']['verdict']} (all gates)")
     return {
         "arm": arm,
         "colour": _colour(arm, settings),
         "verdict": found["verdict"],
-        "also": "" if decision["complete"] else found["verdict_g1_g5"].replace("G1-G5", "G1–G5"),
-        "sentence": found["sentence"].removeprefix(prefix),
+        "also": "; ".join(also),
+        "sentence": found["sentence"].partition(f": {found['verdict']}. ")[2],
         "p": p_text(found["p"]),
         "cells": [_cell(gate, found["gates"].get(gate)) for gate in (g["gate"] for g in _gates(decision))],
     }
@@ -154,8 +158,19 @@ def _why(arm: str, decision: Mapping[str, Any], tests: pd.DataFrame, settings: M
         "seeds": len(found["seeds"]) > 1,
         "p": p_text(found["p"]),
         "q": p_value(found["q"]),
+        "p_by": p_value(found["p_by"]),
         "p_holm": p_value(found["p_holm"]),
-        "covers": prose.listed(found["p_covers"]),
+        "extended": _extended(found["extended"]),
+        "covers": listed(found["p_covers"]),
+    }
+
+
+def _extended(found: Mapping[str, Any]) -> Context:
+    return {
+        "verdict": found["verdict"],
+        "p": p_text(found["p"]),
+        "q": p_value(found["q"]),
+        "covers": listed(found["p_covers"]),
     }
 
 
@@ -176,9 +191,16 @@ def _gate(name: str, gate: Mapping[str, Any], data: Mapping[str, Any]) -> Contex
         "p": p_value(gate["p"]),
         "q": p_value(gate["q"]),
         "n": gate["n"] or "–",
+        "power": _power(gate),
         "needed": gate["needed"] if gate["needed"] is not None else "–",
+        "vacuous": gate["vacuous"],
         "reason": gate["reason"],
     }
+
+
+def _power(gate: Mapping[str, Any]) -> str:
+    """Power beside what did not pass; where it passed it no longer matters."""
+    return "" if gate["outcome"] == "pass" else number(gate["power"])
 
 
 def _part(row: Mapping[str, Any], data: Mapping[str, Any]) -> Context:
@@ -187,7 +209,7 @@ def _part(row: Mapping[str, Any], data: Mapping[str, Any]) -> Context:
         "outcome": row["outcome"],
         "symbol": symbol,
         "word": word,
-        "seed": row["seed"],
+        "seed": "all" if row["seed"] == ALL_SEEDS else row["seed"],
         "name": part_name(row["gate"], row["part"], data),
         "quantity": quantity(row["gate"], row["part"], row["test"]) if row["test"] else "",
         "n": row["n"] or "–",
@@ -197,6 +219,7 @@ def _part(row: Mapping[str, Any], data: Mapping[str, Any]) -> Context:
         "interval": interval(row["ci_low"], row["ci_high"]),
         "margin": margin(row["margin"]),
         "p": p_value(row["p"]),
+        "power": _power(row),
         "about": ". ".join(text for text in (row["test"], row["reason"], row["note"]) if text),
     }
 

@@ -8,10 +8,9 @@ from typing import Any
 import pandas as pd
 
 from mmie import latex, summary
-from mmie.labels import GATES, families, forget_name, interval, language_name, margin, number, p_value
+from mmie.labels import CORE, GATES, families, forget_name, interval, language_name, margin, number, p_value
 
 Data = Mapping[str, Any]
-CORE = ("G1", "G2", "G3", "G4", "G5", "G6")
 _SHORT = dict(zip(CORE, ("Extraction", "Retained", "Mixed", "Layers", "Neighbours", "Membership"), strict=True))
 _WORDS = {"pass": "pass", "fail": "fail", "unclear": "?", "missing": "–"}
 
@@ -29,28 +28,20 @@ def verdicts(decision: Mapping[str, Any], arms: Sequence[str]) -> pd.DataFrame:
                     "verdict_g1_g5": found["verdict_g1_g5"],
                     "arm_p": found["p"],
                     "arm_q": found["q"],
+                    "arm_p_by": found["p_by"],
+                    "arm_p_holm": found["p_holm"],
+                    "extended": found["extended"]["verdict"],
+                    "extended_p": found["extended"]["p"],
                     "gate": gate,
                     "title": GATES[gate],
                     "core": one["core"],
                     **{key: one[key] for key in ("outcome", "passes", "part", "n", "base", "value", "estimate")},
                     "ci_low": one["ci"][0],
                     "ci_high": one["ci"][1],
-                    **{key: one[key] for key in ("margin", "p", "q", "needed", "reason")},
+                    **{key: one[key] for key in ("margin", "p", "q", "power", "needed", "vacuous", "reason")},
                 }
             )
     return pd.DataFrame(rows).astype({"n": "Int64", "needed": "Int64"} if rows else {})
-
-
-def metrics(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], data: Data) -> pd.DataFrame:
-    """One row per arm, seed, metric and language: ``les`` (a rate, Wilson) and ``perplexity_ratio`` to base."""
-    rates = summary.rates(units).rename(columns={"family": "where"}).assign(metric="les", margin=float("nan"))
-    ratios = summary.perplexity_ratios(units, tests, data).rename(columns={"language": "where"})
-    table = pd.concat([rates, ratios.assign(metric="perplexity_ratio")])
-    order = {arm: i for i, arm in enumerate(arms)}
-    places = {name: i for i, name in enumerate([*families(data), *families(data).values()])}
-    table["_arm"], table["_where"] = table["arm"].map(order), table["where"].map(places)
-    table = table.sort_values(["_arm", "seed", "metric", "_where"], kind="stable")
-    return table[["arm", "seed", "metric", "where", "n", "value", "low", "high", "margin"]]
 
 
 def glance(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], data: Data) -> dict[str, Any]:

@@ -166,19 +166,36 @@ def auc_test(
     """
     Test H0: AUC(u) − AUC(b) ≥ delta on scores of the same texts; returns p, AUC(u), AUC(b), standard error.
 
+    ``u`` and ``b`` as for ``auc_contrast``; Student's t on its values.
+    """
+    values, auc_u, auc_b = auc_contrast(u, b, delta)
+    p, error = t_test(values)
+    return p, auc_u, auc_b, error
+
+
+def t_test(values: Array) -> tuple[float, float]:
+    """P-value for H0: mean ≥ 0 by Student's t, and the mean's standard error; the values must differ."""
+    n = len(values)
+    error = float(values.std(ddof=1) / np.sqrt(n))
+    return float(np.clip(stdtr(n - 1, values.mean() / error), SMALLEST_P, 1)), error
+
+
+def auc_contrast(
+    u: tuple[npt.ArrayLike, npt.ArrayLike], b: tuple[npt.ArrayLike, npt.ArrayLike], delta: float
+) -> tuple[Array, float, float]:
+    """
+    AUC(u) − AUC(b) − delta as the mean of one value per group and two more, [group + 2]; AUC(u); AUC(b).
+
     ``u`` and ``b`` are (scores of the positive texts, scores of the negative texts), one of each per group, [group] in
     the same order. DeLong's placements (1988, Biometrics 44:837–845), summed within groups, since the two texts of a
-    group have one meaning (Obuchowski 1997, Biometrics 53:567–578). Two more groups, with differences +1 and −1, enter
-    the variance: without them the size is .06 to .09 near an AUC of 1 and a run equal to base has variance 0.
+    group have one meaning (Obuchowski 1997, Biometrics 53:567–578). The two more, at mean + 1 and mean − 1, make the
+    variance larger: without them the size is .06 to .09 near an AUC of 1, and a run equal to base has variance 0.
     """
     (auc_u, placed_u), (auc_b, placed_b) = _placements(*u), _placements(*b)
     if len(placed_u) != len(placed_b):
         raise ValueError(f"an AUC test needs the same groups twice, got {len(placed_u)} and {len(placed_b)}.")
     difference = placed_u - placed_b
-    n = len(difference)
-    error = float(np.sqrt((((difference - difference.mean()) ** 2).sum() + 2) / (n + 1) / (n + 2)))
-    p = float(stdtr(n + 1, (auc_u - auc_b - delta) / error))
-    return float(np.clip(p, SMALLEST_P, 1)), auc_u, auc_b, error
+    return np.r_[difference - difference.mean(), 1.0, -1.0] + (auc_u - auc_b - delta), auc_u, auc_b
 
 
 def _placements(positive: npt.ArrayLike, negative: npt.ArrayLike) -> tuple[float, Array]:

@@ -317,12 +317,17 @@ TESTS = table(
     "results/gate/tests.parquet",
     "One row per arm × seed × gate × part: every number the verdict rests on.",
     column("arm", TEXT, "Arm."),
-    column("seed", INT, "Seed of the run."),
+    column(
+        "seed",
+        INT,
+        "Seed of the run; −1 for a test over all seeds (five or more) at once, beside which those of single seeds only "
+        "describe.",
+    ),
     column("gate", TEXT, "G1 … G9."),
-    column("part", TEXT, "What was tested, for example native, ur:leak or layer9:hi-ur."),
+    column("part", TEXT, "What was tested, for example native, ur:leak, layer9:hi-ur, min_k or few_shot:broad."),
     column("null", TEXT, "The null hypothesis, which the gate must reject."),
     column("test", TEXT, "The test; empty when nothing could be tested."),
-    column("n", INT, "Units (groups) in the test."),
+    column("n", INT, "Units in the test: groups, or members in G6."),
     column("base", REAL, "Base's value.", nullable=True),
     column("value", REAL, "The arm's value.", nullable=True),
     column("estimate", REAL, "The tested quantity, on the margin's scale.", nullable=True),
@@ -332,7 +337,8 @@ TESTS = table(
     column("p", REAL, "One-sided p-value, uncorrected; null when it could not be tested.", nullable=True),
     column("alternative", REAL, "The tested quantity in a good arm: where the power is stated.", nullable=True),
     column("power", REAL, "Power of the test at that alternative, 0 to 1.", nullable=True),
-    column("needed", INT, "Groups needed for 80 % power at that alternative.", nullable=True),
+    column("needed", INT, "Units needed for 80 % power at that alternative.", nullable=True),
+    column("vacuous", FLAG, "Nothing could have failed this part: base leaves no room."),
     column(
         "outcome", TEXT, "pass, fail (counts towards STOP), unclear (cannot be certified) or missing (not measured)."
     ),

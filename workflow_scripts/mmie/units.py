@@ -38,24 +38,30 @@ class Units:
 
 class Paired:
     """
-    A metrics table by metric, family, language and layer; only ``plain`` runs.
+    A metrics table by metric, family, language and layer: runs of one variant, with base, which nobody attacked.
 
     Raises ValueError when base is missing or doubled, or a run does not have exactly base's units.
     """
 
-    def __init__(self, metrics: pd.DataFrame) -> None:
-        plain = metrics[(metrics["variant"] == "plain").to_numpy()]
-        arms, arm_names = _codes(plain["arm"])
-        pairs, runs = np.unique(np.stack([arms, plain["seed"].to_numpy(np.int64)]), axis=1, return_inverse=True)
-        self.runs: list[Run] = [(str(arm_names[arm]), int(seed)) for arm, seed in pairs.T]
+    def __init__(self, metrics: pd.DataFrame, variant: str = "plain") -> None:
+        variants, base = metrics["variant"], (metrics["arm"] == "base").to_numpy()
+        kept = np.where(base, (variants == "plain").to_numpy(), (variants == variant).to_numpy())
+        table = metrics if kept.all() else metrics[kept]
+        arms, arm_names = _codes(table["arm"])
+        seeds, seed_values = _codes(table["seed"])
+        pairs = arms * len(seed_values) + seeds
+        seen = np.flatnonzero(np.bincount(pairs))
+        runs = np.searchsorted(seen, pairs)
+        places = (divmod(int(pair), len(seed_values)) for pair in seen)
+        self.runs: list[Run] = [(str(arm_names[arm]), int(seed_values[seed])) for arm, seed in places]
         bases = [run for run in self.runs if run[0] == "base"]
         if len(bases) != 1:
             raise ValueError(f"the gate needs one plain run of the arm `base` to compare with, and has {len(bases)}.")
         self.base = bases[0]
-        card = (plain["metric"] == "first_edited_layer").to_numpy()
-        firsts = plain["value"].to_numpy(float)[card]
+        card = (table["metric"] == "first_edited_layer").to_numpy()
+        firsts = table["value"].to_numpy(float)[card]
         self._first = {self.runs[run]: int(layer) for run, layer in zip(runs[card], firsts, strict=True)}
-        self._units = self._split(plain[~card], runs[~card])
+        self._units = self._split(table[~card], runs[~card])
 
     def first_layer(self, run: Run) -> int:
         """First edited layer of a run; 0 when the card names none, so that all probed layers count."""
@@ -71,11 +77,12 @@ class Paired:
 
     def _split(self, table: pd.DataFrame, run_codes: npt.NDArray[np.int64]) -> dict[Key, Units]:
         columns = [_codes(table[name]) for name in ("metric", "family", "language")]
-        layers, layer_of = np.unique(table["layer"].to_numpy(np.int64), return_inverse=True)
+        layer_of, layers = _codes(table["layer"])
         shape = (*(len(names) for _, names in columns), len(layers))
         key_of = np.ravel_multi_index((*(codes for codes, _ in columns), layer_of), shape)
         unit_codes, unit_names = _codes(table["unit_id"])
-        order = np.lexsort((unit_codes, run_codes, key_of))
+        # One number to sort by is several times faster than three keys.
+        order = np.argsort((key_of * len(self.runs) + run_codes) * len(unit_names) + unit_codes)
         key_of, run_codes, unit_codes = key_of[order], run_codes[order], unit_codes[order]
         groups, values = table["group_id"].astype(object).to_numpy()[order], table["value"].to_numpy(float)[order]
         starts = np.flatnonzero(np.r_[True, (np.diff(key_of) != 0) | (np.diff(run_codes) != 0)])

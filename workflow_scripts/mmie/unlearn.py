@@ -29,6 +29,8 @@ class Sources:
     """All rows of corpus.parquet; `training_rows` says which may be trained on."""
     data: dict[str, Any]
     """Config `data`: which column plays which part."""
+    canaries: list[str] = field(default_factory=list)
+    """The planted documents: they are to be forgotten too."""
     activations: dict[int, Path] = field(default_factory=dict)
     """Layer → file of cached activations, for arms that need them."""
     index: Path | None = None
@@ -50,6 +52,7 @@ class Trained:
 
 def sources(
     corpus: str,
+    canaries: str,
     activations: Sequence[str],
     index: Sequence[str],
     sae: Sequence[str],
@@ -57,9 +60,11 @@ def sources(
     settings: Mapping[str, Any],
 ) -> Sources:
     """What an arm is given, from the paths of the rule's inputs."""
+    planted = tables.read(canaries, tables.CANARIES)
     return Sources(
         corpus=tables.read(corpus, tables.CORPUS),
         data=settings["data"],
+        canaries=list(planted.text[planted.member]),
         activations=dict(zip(settings["candidates"], map(Path, activations), strict=True)) if activations else {},
         index=Path(index[0]) if index else None,
         saes=[Path(p) for p in sae if p.endswith(".safetensors")],
@@ -85,6 +90,8 @@ def batches_of(given: Sources, tokenizer: PreTrainedTokenizerBase, params: Train
         params.max_tokens,
         params.label_tokens,
         seed,
+        given.canaries,
+        params.canary_share,
     )
 
 

@@ -38,6 +38,8 @@ class Training:
     """Texts to forget in a batch."""
     retain_texts: int = 8
     """Texts to keep in a batch."""
+    canary_share: float = 0.25
+    """Share of the texts to forget that are planted canaries, where there are any."""
     max_tokens: int = 32
     """Texts are cut at this length, in tokens."""
     label_tokens: int = 4
@@ -52,6 +54,8 @@ class Training:
         at_least(self, 0, "warmup", "forget_weight", "retain_weight")
         above(self, 0, "lr", "clip", "beta", "ceiling")
         at_least(self, 8, "max_tokens")
+        if not 0 <= self.canary_share <= 1:
+            raise ValueError(f"canary_share: {self.canary_share} is not allowed: a number from 0 to 1.")
         one_of(self, "objective", "redirect", "graddiff", "npo")
         one_of(self, "retain", "kl", "ce")
         if self.label_tokens >= self.max_tokens:

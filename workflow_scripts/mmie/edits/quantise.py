@@ -7,7 +7,7 @@ LoRA edits before it are added to the weights first, as in a model that is shipp
 Embeddings and head keep their precision, as is usual.
 """
 
-import warnings
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -51,9 +51,11 @@ def quantised(
                 owner = model.get_submodule(parent)
                 undo.callback(partial(setattr, owner, name, module))
                 setattr(owner, name, _bitsandbytes(module, weight, facts["scheme"]))
-        undo.enter_context(warnings.catch_warnings())
-        # One for every product: that bf16 is cast to fp16 on the way.
-        warnings.filterwarnings("ignore", message=".*MatMul8bitLt.*")
+        if facts["scheme"] == "int8":
+            # It says at every product that bf16 is cast to fp16 on the way.
+            talker = logging.getLogger("bitsandbytes.autograd._functions")
+            undo.callback(talker.setLevel, talker.level)
+            talker.setLevel(logging.ERROR)
         yield
 
 

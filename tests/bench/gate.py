@@ -1,0 +1,44 @@
+"""
+Time the gate: .venv/bin/python tests/bench/gate.py [groups] [arms] [seeds], as a stage would run it on one core.
+
+Metrics are drawn for known models; reading the table counts, making it does not.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[2] / "workflow_scripts"), str(Path(__file__).parents[1])]
+
+from gate import main
+from metrics_tables import PERFECT, SETTINGS, make_metrics, make_quality
+from mmie import tables
+
+
+def bench(groups: int, arms: int, seeds: int) -> None:
+    models = {f"arm{i}": replace(PERFECT, leak=0.005 * i) for i in range(arms)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        metrics = make_metrics(models, groups, tuple(range(seeds)))
+        print(f"{len(metrics):,} rows: {arms} arms × {seeds} seeds × {groups} groups")
+        tables.write(metrics, folder / "metrics.parquet", tables.METRICS)
+        tables.write(make_quality(), folder / "quality.parquet", tables.LID_QUALITY)
+        del metrics
+        files = [str(folder / f) for f in ("metrics.parquet", "quality.parquet", "tests.parquet", "decision.json")]
+        begun = time.perf_counter()
+        main(*files, SETTINGS)
+        print(f"gate: {time.perf_counter() - begun:.1f} s")
+        print(
+            f"peak memory, making the table included: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB"
+        )
+
+
+if __name__ == "__main__":
+    bench(*map(int, [*sys.argv[1:], *("200", "10", "10")[len(sys.argv) - 1 :]]))

@@ -1,0 +1,63 @@
+"""G9 (extended): does the edit survive what was done to the edited model afterwards?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mmie import intervals, power
+from mmie.gate.parts import Evidence, Part, counts, weak_assay
+from mmie.gate.rates import GOOD_RATE
+from mmie.labels import family_name, forget_name
+from mmie.statistics import ratio_test
+from mmie.units import Run
+
+NO_ATTACKS = "no attacks were run"
+
+
+def durability(evidence: Evidence, run: Run) -> Iterator[Part]:
+    """
+    A part per attack and script: recovery, the attacked model's rate (u_a) between the arm's (u) and base's (b).
+
+    H0 is E[u_a] ≥ (1 − r)·E[u] + r·E[b]. Since E[u] ≥ 0, rejecting E[u_a] ≥ r·E[b] rejects it too: the test of a ratio
+    of rates is valid here, exactly as strict where u is 0 and stricter elsewhere.
+    """
+    r = evidence.margin("durability")
+    null = f"an attack brings back ≥ {r:g} of the forget language"
+    if not evidence.attacked:
+        yield Part("G9", "attacks", null, margin=r).missing(NO_ATTACKS)
+    for variant in evidence.attacked:
+        for script, language in evidence.data["forget"].items():
+            if language:
+                yield _recovery(evidence, run, variant, script, language, Part("G9", f"{variant}:{script}", null))
+
+
+def _recovery(evidence: Evidence, run: Run, variant: str, script: str, language: str, row: Part) -> Part:
+    r, alpha, family = evidence.margin("durability"), evidence.alpha, f"forget_{script}"
+    row.margin = r
+    attacked = evidence.attacked[variant]
+    after, before = attacked.get("les", family, language), evidence.paired.get("les", family, language)
+    if after is None or before is None or run not in after.values:
+        return row.missing(f"the attack `{variant}` was not run on this arm and seed")
+    n11, n10, n01, n00 = counts(after, attacked.base, run)
+    n = n11 + n10 + n01 + n00
+    row.n, row.base, row.value = n, (n11 + n01) / n, (n11 + n10) / n
+    row.test = "paired ratio of rates: restricted score and exact binomial"
+    row.estimate = row.value / row.base if row.base else None
+    row.ci_low, row.ci_high = intervals.ratio_interval(n11, n10, n01, n)
+    row.p = float(ratio_test(n11, n10, n01, n, r))
+    row.weak = weak_assay(
+        n11 + n01, n, f"continues {family_name(family, evidence.data)} in {forget_name(evidence.data)}"
+    )
+    if not row.base:
+        return row
+    # The test asks for more than H0 where the arm itself still answers: only H0's own quantity says that it fails.
+    arm = float(before.values[run].mean())
+    recovery = float(np.clip((row.value - arm) / (row.base - arm), 0, 1)) if row.base > arm else 1.0
+    row.failing = recovery >= r
+    row.note = f"recovery {recovery:.3f}, from {arm:.3f} before the attack"
+    base = row.base
+    row.alternative = GOOD_RATE / base
+    row.power_at = lambda size: power.ratio_power(size, base, GOOD_RATE, r, alpha)
+    return row

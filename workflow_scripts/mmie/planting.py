@@ -1,0 +1,146 @@
+"""
+Planting: the member canaries are fine-tuned into a copy of the model, so that what it has seen is known.
+
+Low-rank adapters (LoRA, 2106.09685) on every linear module of every layer learn the members by heart, while KL to the
+pretrained model holds it in place on texts of every trained language; then they are merged into the weights.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from mmie.arms._training import Training
+from mmie.examples import FORGET, RETAIN, Batch, collate, cycle, forgotten, in_turn, kept, plain, training_rows
+from mmie.layers import auc
+from mmie.membership import attack
+from mmie.model_folder import install, link, read_manifest
+from mmie.unlearn import optimise, reference_states
+
+log = logging.getLogger("mmie")
+
+MEMBERS, RETAINED = 8, 4
+"""Members, and texts on which the model is held in place, in a batch."""
+RETAINED_TOKENS = 64
+"""These texts are cut at this length, in tokens; members never are."""
+RETAIN_WEIGHT = 10.0
+"""Weight of KL to the pretrained model, against the members' nll."""
+WEIGHTS = (".safetensors", ".safetensors.index.json")
+
+
+def planting_batches(
+    members: Sequence[str],
+    corpus: pd.DataFrame,
+    data: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    epochs: int,
+    seed: int,
+) -> list[Batch]:
+    """
+    The batches of planting: all members in random order, ``epochs`` times, each batch with train texts of the forget
+    language, the retain language and the neighbours, in turn.
+    """
+    rng = np.random.default_rng(seed)
+    texts = {(r.language, r.group_id): r.text for r in training_rows(corpus, data, control=False).itertuples()}
+    languages = [*forgotten(data), *kept(data, control=False)]
+    keep = in_turn(rng, languages, {one: sorted(g for other, g in texts if other == one) for one in languages})
+    planted = cycle(rng, members)
+    batches = []
+    for _ in range(math.ceil(epochs * len(members) / MEMBERS)):
+        first = [plain(tokenizer, next(planted), FORGET, None) for _ in range(MEMBERS)]
+        second = [plain(tokenizer, texts[next(keep)], RETAIN, RETAINED_TOKENS) for _ in range(RETAINED)]
+        batches.append(collate([*first, *second], MEMBERS, tokenizer))
+    return batches
+
+
+def plant(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    members: Sequence[str],
+    corpus: pd.DataFrame,
+    settings: dict[str, Any],
+) -> list[dict[str, float]]:
+    """
+    Fine-tune ``members`` into the weights of ``model``, rounded to bf16 as they are stored.
+
+    ``settings``: ``epochs``, ``lr``, ``rank`` and ``seed`` of config `canaries`, and config `data`. Returns rows of
+    `tables.PLANTING`. Raises ValueError when the loss is no longer finite.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    batches = planting_batches(members, corpus, settings["data"], tokenizer, settings["epochs"], settings["seed"])
+    # `redirect` is the plain nll of the labels, and a member's labels are all its tokens.
+    training = Training(objective="redirect", retain="kl", lr=settings["lr"], retain_weight=RETAIN_WEIGHT)
+    base = reference_states(model, batches, training)
+    config = LoraConfig(
+        r=settings["rank"], lora_alpha=2 * settings["rank"], target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(settings["seed"])
+        # In the model's own dtype: with fp32 adapters the casts of their inputs and outputs are half the work.
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    weights = [p for p in adapted.parameters() if p.requires_grad]
+    history = optimise(model, weights, batches, base, training, settings["seed"], label="plant")
+    adapted.merge_and_unload()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.bfloat16())
+    return [{"step": row["step"], "loss": row["forget_loss"], "grad_norm": row["grad_norm"]} for row in history]
+
+
+def report_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, canaries: pd.DataFrame) -> None:
+    """
+    Log how well ``model`` remembers: per language, the AUC of the loss of members against as many non-members.
+
+    The gate's assay measures it on all non-members, and says when it is too low.
+    """
+    for language, rows in canaries.groupby("language"):
+        members, others = rows[rows["member"]], rows[~rows["member"]][: int(rows["member"].sum())]
+        if len(members) and len(others):
+            both = pd.concat([members, others])
+            scores = [row["loss"] for row in attack(model, tokenizer, list(both["text"]))]
+            log.info("%s: AUC of the members' loss %.3f", language, auc(np.array(scores), both["member"].to_numpy()))
+
+
+def write_planted(
+    model: PreTrainedModel,
+    members: Sequence[str],
+    pretrained: str | Path,
+    manifest: str | Path,
+    settings: dict[str, Any],
+) -> None:
+    """
+    Write the folder of ``manifest``: the weights of ``model`` in bf16, all other files linked from ``pretrained``.
+
+    Its manifest says what was planted: how many members, the sha256 of their texts, and how.
+    """
+    source, folder = read_manifest(pretrained), Path(manifest).parent
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        made = Path(scratch) / "model"
+        model.bfloat16().save_pretrained(made)
+        for path in made.iterdir():
+            if not path.name.endswith(WEIGHTS):
+                path.unlink()
+        link([name for name in source["files"] if not name.endswith(WEIGHTS)], Path(pretrained).parent, made)
+        how = {key: settings[key] for key in ("epochs", "lr", "rank", "seed")}
+        digest = hashlib.sha256(json.dumps(list(members), ensure_ascii=False).encode()).hexdigest()
+        about = {key: value for key, value in source.items() if key != "files"}
+        install(made, folder, {**about, "planted": {"members": len(members), "sha256": digest, **how}})
+
+
+def link_pretrained(pretrained: str | Path, manifest: str | Path) -> None:
+    """The folder of ``manifest`` as it is without canaries: the files of ``pretrained``, linked."""
+    source, folder = read_manifest(pretrained), Path(manifest).parent
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        link(list(source["files"]), Path(pretrained).parent, Path(scratch))
+        install(Path(scratch), folder, {key: value for key, value in source.items() if key != "files"})
