@@ -97,7 +97,7 @@ def report_settings(arms: list[str]) -> dict:
 
 
 def figure_settings(arms: list[str]) -> dict:
-    return {"arms": arms, "data": DATA, "sites": 2}
+    return {"arms": arms, "data": DATA, "sites": 2, "durability": 0.1}
 
 
 def _texts(groups: list[dict]) -> tuple[list[dict], list[dict]]:
