@@ -8,6 +8,7 @@ import sys
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 
 from mmie.arms import check_arms, configurations, load_arm, sweeps
+from mmie.attacks import check_attacks
 from mmie.config import canonical, check_config, project_path
 from mmie.provenance import code_digest
 
@@ -17,11 +18,28 @@ ARMS = check_arms(config["arms"])
 SEEDS = config["seeds"]
 LAYERS = config["layers"]["candidates"]
 SITES = range(1, config["layers"]["count"] + 1)
-RUNS = [
+ATTACKS = check_attacks(
+    config["attacks"], list(ARMS), split=config["evaluation"]["split"]
+)
+PLAIN_RUNS = [
     {"arm": name, "seed": seed, "variant": "plain"}
     for name, arm in ARMS.items()
     for seed in (SEEDS if arm["seeded"] else SEEDS[:1])
 ]
+RUNS = PLAIN_RUNS + [
+    {**run, "variant": name}
+    for run in PLAIN_RUNS
+    for name, attack in ATTACKS.items()
+    if run["arm"] in attack["arms"]
+]
+# What the durability gate reads of an attacked model: openings in the forget language, and what
+# the attack did to the retain language. Everything else would be most of the work and judge nothing.
+ATTACKED_FAMILIES = [
+    f"forget_{script}"
+    for script, language in config["data"]["forget"].items()
+    if language
+]
+ATTACKED_LANGUAGES = [config["data"]["retain"]]
 
 # Only a configured GPU is asked for: on a CPU, `gpu=1` would make a profile run these jobs one by one.
 GPU = int(config["model"]["device"].startswith("cuda"))
@@ -78,8 +96,13 @@ def one_of(names):
 
 
 def runs(pattern):
-    """``pattern`` for every run of every arm."""
+    """``pattern`` for every run of every arm, attacked ones too."""
     return [pattern.format(**run) for run in RUNS]
+
+
+def plain_runs(pattern):
+    """``pattern`` for every run of every arm that nobody attacked."""
+    return [pattern.format(**run) for run in PLAIN_RUNS]
 
 
 def needs(what):
@@ -110,6 +133,26 @@ def arm_code(wildcards):
     return code_digest("unlearn", f"mmie/arms/{method}")(wildcards)
 
 
+def attack_settings(wildcards):
+    """Settings of one attack, as one canonical param."""
+    attack = ATTACKS[wildcards.variant]
+    return canonical(
+        {
+            "attack": attack["attack"],
+            "params": attack["params"],
+            "data": config["data"],
+            "candidates": LAYERS,
+            "fasttext": config["lid"]["fasttext"],
+        }
+    )
+
+
+def attack_code(wildcards):
+    """Code behind one attack: the stage and the attack's own module, not the other attacks'."""
+    attack = ATTACKS[wildcards.variant]["attack"]
+    return code_digest("attack", f"mmie/attacks/{attack}")(wildcards)
+
+
 def run_of(wildcards):
     """Keys of a run, as its tables have them."""
     return {
@@ -125,15 +168,26 @@ def summary_of(method):
 
 
 def generation_settings(wildcards):
-    """Settings of generation for one run."""
-    return canonical({**config["generation"], **run_of(wildcards)})
+    """Settings of generation for one run; ``families`` is null where every prompt is asked."""
+    families = None if wildcards.variant == "plain" else ATTACKED_FAMILIES
+    return canonical(
+        {**config["generation"], "families": families, **run_of(wildcards)}
+    )
 
 
 def text_settings(wildcards):
-    """Settings of scoring held-out texts for one run."""
+    """Settings of scoring held-out texts for one run; ``languages`` is null where all are scored."""
+    plain = {"languages": None, "canaries": True}
+    attacked = {
+        "languages": ATTACKED_LANGUAGES,
+        "canaries": False,
+        "kl_texts": 0,
+        "probe_layers": [],
+    }
     return canonical(
         {
             **config["texts"],
+            **(plain if wildcards.variant == "plain" else attacked),
             "split": config["evaluation"]["split"],
             "data": config["data"],
             **run_of(wildcards),
@@ -155,5 +209,5 @@ def probe_settings(wildcards):
 wildcard_constraints:
     arm=one_of(ARMS),
     seed=r"\d+",
-    variant=one_of(["plain"]),
+    variant=one_of(["plain", *ATTACKS]),
     site=one_of(map(str, SITES)),

@@ -4,8 +4,9 @@ Gather what was measured into one tidy table.
 INPUTS
 
     results/data/prompts.parquet, results/data/corpus.parquet
-    results/lid, results/likelihood, results/probes, results/membership: {arm}/seed{seed}/{variant}.parquet
-    results/adapters/{arm}/seed{seed}/{variant}/arm.json (which layers were edited)
+    results/lid, results/likelihood: {arm}/seed{seed}/{variant}.parquet
+    results/probes, results/membership: {arm}/seed{seed}/plain.parquet
+    results/adapters/{arm}/seed{seed}/plain/arm.json (which layers were edited)
 
 OUTPUTS
 
@@ -20,9 +21,9 @@ rule metrics:
         corpus="results/data/corpus.parquet",
         lid=runs("results/lid/{arm}/seed{seed}/{variant}.parquet"),
         likelihood=runs("results/likelihood/{arm}/seed{seed}/{variant}.parquet"),
-        probes=runs("results/probes/{arm}/seed{seed}/{variant}.parquet"),
-        membership=runs("results/membership/{arm}/seed{seed}/{variant}.parquet"),
-        cards=runs("results/adapters/{arm}/seed{seed}/{variant}/arm.json"),
+        probes=plain_runs("results/probes/{arm}/seed{seed}/plain.parquet"),
+        membership=plain_runs("results/membership/{arm}/seed{seed}/plain.parquet"),
+        cards=plain_runs("results/adapters/{arm}/seed{seed}/plain/arm.json"),
     output:
         metrics="results/metrics.parquet",
     log:

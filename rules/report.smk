@@ -6,12 +6,12 @@ INPUTS
     results/metrics.parquet, results/gate/tests.parquet, results/gate/decision.json
     results/data/prompts.parquet, results/data/corpus.parquet
     results/data/checks.parquet, results/layers.parquet, results/sae/site{site}/features.parquet, results/sae/site{site}/quality.parquet
-    results/adapters/{arm}/seed{seed}/{variant}/training.parquet
-    results/generations/{arm}/seed{seed}/{variant}.parquet, results/lid/{arm}/seed{seed}/{variant}.parquet
+    results/adapters/{arm}/seed{seed}/plain/training.parquet
+    results/generations/{arm}/seed{seed}/plain.parquet, results/lid/{arm}/seed{seed}/plain.parquet
 
 OUTPUTS
 
-    results/figures/{tradeoff,les,perplexity,layers,training,languages,attacks,membership,corpus,frontier}.{png,pdf}
+    results/figures/{tradeoff,les,perplexity,layers,training,languages,attacks,recovery,membership,corpus,frontier}.{png,pdf}
     results/report.html
     results/tables/{verdicts,metrics}.{csv,tex}
 """
@@ -23,8 +23,8 @@ rule figures:
         metrics="results/metrics.parquet",
         tests="results/gate/tests.parquet",
         layers="results/layers.parquet",
-        training=runs("results/adapters/{arm}/seed{seed}/plain/training.parquet"),
-        lid=runs("results/lid/{arm}/seed{seed}/{variant}.parquet"),
+        training=plain_runs("results/adapters/{arm}/seed{seed}/plain/training.parquet"),
+        lid=plain_runs("results/lid/{arm}/seed{seed}/plain.parquet"),
         prompts="results/data/prompts.parquet",
         texts="results/data/corpus.parquet",
         checks="results/data/checks.parquet",
@@ -71,6 +71,12 @@ rule figures:
             category="Figures",
         ),
         attacks_pdf="results/figures/attacks.pdf",
+        recovery=report(
+            "results/figures/recovery.png",
+            caption="../report/recovery.rst",
+            category="Figures",
+        ),
+        recovery_pdf="results/figures/recovery.pdf",
         membership=report(
             "results/figures/membership.png",
             caption="../report/membership.rst",
@@ -106,6 +112,7 @@ rule figures:
                 "sweeps": sweeps(ARMS),
                 "data": config["data"],
                 "sites": len(SITES),
+                "durability": config["gate"]["margins"]["durability"],
             }
         ),
         code=code_digest("figures"),
@@ -128,11 +135,12 @@ rule report:
         training_curves="results/figures/training.png",
         languages="results/figures/languages.png",
         attacks="results/figures/attacks.png",
+        recovery="results/figures/recovery.png",
         membership="results/figures/membership.png",
         corpus_figure="results/figures/corpus.png",
         frontier="results/figures/frontier.png",
-        generations=runs("results/generations/{arm}/seed{seed}/{variant}.parquet"),
-        lid=runs("results/lid/{arm}/seed{seed}/{variant}.parquet"),
+        generations=plain_runs("results/generations/{arm}/seed{seed}/plain.parquet"),
+        lid=plain_runs("results/lid/{arm}/seed{seed}/plain.parquet"),
         features=expand("results/sae/site{site}/features.parquet", site=SITES),
         quality=expand("results/sae/site{site}/quality.parquet", site=SITES),
         lid_quality="results/lid_quality.parquet",
@@ -171,6 +179,7 @@ rule report:
                     key: config["model"][key] for key in ("source", "name", "revision")
                 },
                 "swept": bool(sweeps(ARMS)),
+                "attacked": bool(ATTACKS),
                 "selector": config["features"]["selector"],
                 "arms": [
                     {

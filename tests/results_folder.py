@@ -94,11 +94,12 @@ def report_settings(arms: list[str]) -> dict:
         "seed": 0,
         "selector": "semantic",
         "swept": False,
+        "attacked": True,
     }
 
 
 def figure_settings(arms: list[str]) -> dict:
-    return {"arms": arms, "sweeps": {}, "data": DATA, "sites": 2}
+    return {"arms": arms, "sweeps": {}, "data": DATA, "sites": 2, "durability": 0.1}
 
 
 def _texts(groups: list[dict]) -> tuple[list[dict], list[dict]]:

@@ -12,6 +12,8 @@ from mmie.model import load
 
 def main(model: str, prompts: str, card: str, generations: str, settings: dict, runtime: dict, code: str = "") -> None:
     asked = tables.read(prompts, tables.PROMPTS)
+    if settings["families"] is not None:
+        asked = asked[asked.family.isin(settings["families"])]
     language_model, tokenizer = load(model, runtime)
     sampling = Sampling(settings["temperature"], settings["top_k"], settings["draw_seed"])
     run = {key: settings[key] for key in ("arm", "seed", "variant")}

@@ -11,7 +11,7 @@ from mmie.metric_table import metric_table
 def main(
     prompts: str, corpus: str, metrics: str, tests: str, decision: str,
     tradeoff: str, les: str, perplexity: str, layer_scores: str, training_curves: str, languages: str,
-    attacks: str, membership: str, corpus_figure: str, frontier: str,
+    attacks: str, recovery: str, membership: str, corpus_figure: str, frontier: str,
     generations: list[str], lid: list[str], features: list[str], quality: list[str], lid_quality: str,
     html: str, verdicts_csv: str, verdicts_tex: str, metrics_csv: str, metrics_tex: str, settings: dict, code: str = "",
 ) -> None:  # fmt: skip
@@ -26,8 +26,9 @@ def main(
     )  # fmt: skip
     images = {
         "tradeoff": tradeoff, "les": les, "perplexity": perplexity, "languages": languages, "attacks": attacks,
-        "membership": membership, "training_curves": training_curves, "layer_scores": layer_scores,
-        "corpus": corpus_figure, **({"frontier": frontier} if settings["swept"] else {}),
+        **({"recovery": recovery} if settings["attacked"] else {}), "membership": membership,
+        "training_curves": training_curves, "layer_scores": layer_scores, "corpus": corpus_figure,
+        **({"frontier": frontier} if settings["swept"] else {}),
     }  # fmt: skip
     glance = report_tables.glance(units, rows, arms, data)
     files.write(page.render(context, {name: files.read(path) for name, path in images.items()}, glance), html)

@@ -26,6 +26,8 @@ def main(
     texts = choose_texts(tables.read(corpus, tables.CORPUS), settings)
     compared = list(texts.text[texts.compared])
     documents = tables.read(canaries, tables.CANARIES)
+    if not settings["canaries"]:
+        documents = documents.iloc[:0]
     language_model, tokenizer = load(model, runtime)
     with attached(language_model, card):
         found = score(

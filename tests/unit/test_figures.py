@@ -19,8 +19,8 @@ from results_folder import DATA, figure_settings, write_results
 
 ROOT = Path(__file__).parents[2]
 NAMES = [
-    "tradeoff", "les", "perplexity", "layer_scores", "training_curves", "languages", "attacks", "membership", "corpus",
-    "frontier",
+    "tradeoff", "les", "perplexity", "layer_scores", "training_curves", "languages", "attacks", "recovery", "membership",
+    "corpus", "frontier",
 ]  # fmt: skip
 ARMS = ["base", "lora", "broken"]
 

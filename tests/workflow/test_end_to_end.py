@@ -47,9 +47,25 @@ def test_one_decision_per_arm(results):
 def test_base_is_measured_like_every_arm(results):
     metrics = tables.read(results / "metrics.parquet", tables.METRICS)
     assert sorted(metrics.arm.unique()) == ARMS
-    les = metrics[metrics.metric == "les"]
+    les = metrics[(metrics.metric == "les") & (metrics.variant == "plain")]
     assert (les.groupby(["arm", "family"]).size() == 10).all()
     assert les.family.nunique() == 8
+
+
+def test_an_attacked_arm_is_measured_where_durability_is_judged(results):
+    metrics = tables.read(results / "metrics.parquet", tables.METRICS)
+    attacked = metrics[metrics.variant != "plain"]
+    assert set(zip(attacked.arm, attacked.variant, strict=True)) == {("lora", "rtn4")}
+    assert set(attacked.family) == {"forget_native", "forget_roman", "texts"}
+    assert set(attacked[attacked.family == "texts"].language) == {"en"}
+    assert (attacked[attacked.metric == "les"].groupby("family").size() == 10).all()
+    card = json.loads((results / "adapters/lora/seed0/rtn4/arm.json").read_text())
+    assert [edit["kind"] for edit in card["edits"]] == ["lora", "quantise"]
+    assert card["edits"][0]["file"] == "../plain/lora/adapter_model.safetensors"
+    parts = tables.read(results / "gate/tests.parquet", tables.TESTS)
+    durability = parts[parts.gate == "G9"].set_index(["arm", "part"])
+    assert durability.loc[("lora", "rtn4:native"), "n"] == 10
+    assert "was not run" in durability.loc[("grun", "rtn4:native"), "reason"]
 
 
 def test_splits_never_meet(results):

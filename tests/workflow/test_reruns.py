@@ -44,7 +44,7 @@ def test_an_edit_of_one_arm_reruns_that_arm(finished):
 def test_an_edit_of_a_shared_module_reruns_its_users(finished):
     finished.edit("workflow_scripts/mmie/likelihood.py", "ROWS = 256", "ROWS = 255")
     planned = finished.planned()
-    assert "score_texts" in planned and planned["score_texts"] == 6
+    assert "score_texts" in planned and planned["score_texts"] == 7  # six arms, and one attacked
     assert not {"unlearn", "train_sae", "fetch_model", "generate"} & set(planned)
 
 
@@ -62,8 +62,9 @@ def test_a_new_seed_runs_only_its_jobs(finished):
     (finished.folder / "tests/extra.yaml").write_text("seeds: [0, 1]\n")
     planned = finished.planned()
     seeded = 4  # lora, reft, grun, random_gate
-    assert {rule: planned[rule] for rule in ("unlearn", *AFTER_ARM)} == dict.fromkeys(("unlearn", *AFTER_ARM), seeded)
-    assert set(planned) == {"unlearn"} | AFTER_ARM | JUDGEMENT
+    expected = {**dict.fromkeys(AFTER_ARM, seeded + 1), "unlearn": seeded, "probe": seeded, "attack": 1}
+    assert {rule: planned[rule] for rule in expected} == expected
+    assert set(planned) == set(expected) | JUDGEMENT
 
 
 def test_a_new_arm_runs_only_its_jobs(finished):
@@ -75,10 +76,33 @@ def test_a_new_arm_runs_only_its_jobs(finished):
     assert planned["unlearn"] == planned["generate"] == 1
 
 
+def test_a_new_attack_runs_only_its_jobs(finished):
+    (finished.folder / "tests/extra.yaml").write_text("attacks: {half: {attack: merge, arms: [lora, grun]}}\n")
+    planned = finished.planned()
+    assert set(planned) == {"attack", "generate", "score_lid", "score_texts"} | JUDGEMENT
+    assert planned["attack"] == planned["generate"] == planned["score_texts"] == 2
+
+
+def test_an_edit_of_one_attack_reruns_that_attack(finished):
+    with (finished.folder / "workflow_scripts/mmie/attacks/rtn.py").open("a") as end:
+        end.write("\n\nEXTRA = 1\n")
+    planned = finished.planned()
+    assert set(planned) == {"attack", "generate", "score_lid", "score_texts"} | JUDGEMENT
+    assert planned["attack"] == 1
+
+
+def test_an_edit_of_an_arm_reruns_its_attacks(finished):
+    with (finished.folder / "workflow_scripts/mmie/arms/lora.py").open("a") as end:
+        end.write("\n\nEXTRA = 1\n")
+    planned = finished.planned()
+    assert set(planned) == {"unlearn", "attack"} | AFTER_ARM | JUDGEMENT
+    assert (planned["unlearn"], planned["attack"], planned["generate"]) == (1, 1, 2)
+
+
 def test_prompt_settings_rerun_generation_not_training(finished):
     (finished.folder / "tests/extra.yaml").write_text("prompts: {share: 0.6}\n")
     planned = finished.planned()
-    assert planned["generate"] == 6 and not {"unlearn", "train_sae", "score_texts", "cache_activations"} & set(planned)
+    assert planned["generate"] == 7 and not {"unlearn", "train_sae", "score_texts", "cache_activations"} & set(planned)
 
 
 def test_a_killed_run_resumes_and_gives_the_same_bytes(fresh, finished_once):

@@ -35,7 +35,7 @@ def project_path(path: str) -> str:
 
 def check_config(config: dict[str, Any]) -> dict[str, Any]:
     """
-    The config as plain dicts, without the arms that are switched off (``name: false``).
+    The config as plain dicts, without the arms and attacks that are switched off (``name: false``).
 
     Raises ValueError naming key, value and remedy; all errors are listed at once.
     """
@@ -45,7 +45,8 @@ def check_config(config: dict[str, Any]) -> dict[str, Any]:
     problems = [message for error in errors for message in _explain(error)] or list(_contradictions(config))
     if problems:
         raise ValueError("config:\n  " + "\n  ".join(problems))
-    config["arms"] = {name: settings for name, settings in config["arms"].items() if settings is not False}
+    for section in ("arms", "attacks"):
+        config[section] = {name: settings for name, settings in config[section].items() if settings is not False}
     return config
 
 
@@ -64,7 +65,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
     elif error.instance is None:
         remedy = (
             "Write `{}` for the defaults, or `false` to leave it out."
-            if where.startswith("arms.")
+            if where.startswith(("arms.", "attacks."))
             else "Give it a value."
         )
         yield f"`{where}` is empty. {remedy}{about}"

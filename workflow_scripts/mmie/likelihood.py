@@ -38,11 +38,13 @@ def choose_texts(corpus: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame
     ``scored``: its likelihood is measured (not that of the controls made from the forget language, which only the
     probes read). ``compared``: it is one of the ``kl_texts`` retain and neighbour texts, drawn by a hash of their ids,
     on which KL to base is measured. Code-mixed texts are prompts only, and no stage reads the other controls: both are
-    left out.
+    left out. Of an attacked model only the texts in ``languages`` are read; elsewhere that is None or missing, for all.
     """
     forget = set(settings["data"]["forget"].values())
     controls = [name for name, (source, _) in control_languages(settings["data"]).items() if source in forget]
     used = corpus.role.isin(["forget", "retain", "register", "neighbour", "unseen"]) | corpus.language.isin(controls)
+    if settings.get("languages") is not None:
+        used &= corpus.language.isin(settings["languages"])
     texts = corpus[(corpus["split"] == settings["split"]) & used].reset_index(drop=True)
     texts["scored"] = texts.role != "control"
     kept = texts[texts.role.isin(["retain", "neighbour"])]

@@ -113,6 +113,12 @@ def captions(data: Mapping[str, Any], decision: Mapping[str, Any]) -> dict[str, 
             f"Share of continuations that the detector calls {forget}, by the way in which an adversarial prompt asks "
             "for it, with 95 % Wilson intervals.",
         ),
+        "recovery": (
+            "Is it gone, or only hidden",
+            f"Recovery of {forget} after each attack on the edited model: 0 is the arm as it was, 1 is base again, "
+            f"with 95 % intervals of the attacked model's rate. On the right what the attack left of {retain}: a model "
+            "that it destroys brings nothing back either.",
+        ),
         "membership": (
             "Does it still remember the planted documents",
             "AUC of each membership attack, planted documents against documents of the same grammar that no model has "

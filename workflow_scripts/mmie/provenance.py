@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ROOT.parent / "envs" / "requirements.txt"
 
 # These load modules by name; the rules that use them name the module in their own digest.
-BY_NAME = {ROOT / "mmie/arms/__init__.py"}
+BY_NAME = {ROOT / "mmie/arms/__init__.py", ROOT / "mmie/attacks/__init__.py"}
 
 
 def code_digest(*modules: str) -> Callable[[Any], str]:

@@ -1,7 +1,8 @@
 """
 The reference pages, written from the code: `python workflow_scripts/mmie/reference.py` renews docs/.
 
-The data dictionary comes from tables.py, the config reference from config.schema.json and the arms' Params.
+The data dictionary comes from tables.py, the config reference from config.schema.json and the Params of arms and
+attacks.
 """
 
 import inspect
@@ -9,13 +10,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mmie import tables
-from mmie.arms import available_arms, describe, load_arm
+from mmie import arms, attacks, tables
 from mmie.config import PROJECT, SCHEMA
 
 PAGES = {"docs/data-dictionary.md": "data_dictionary", "docs/config.md": "config_reference"}
@@ -35,9 +36,14 @@ def data_dictionary() -> str:
 
 
 def config_reference() -> str:
-    """Every key of the config and every parameter of every arm, as Markdown."""
+    """Every key of the config and every parameter of every arm and attack, as Markdown."""
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    lines = ["# Config reference", "", "Written from `config.schema.json` and from the arms' `Params`.", ""]
+    lines = [
+        "# Config reference",
+        "",
+        "Written from `config.schema.json` and from the `Params` of arms and attacks.",
+        "",
+    ]
     lines += ["| key | default | meaning |", "|---|---|---|"]
     for key, value in _keys(schema, ""):
         default = json.dumps(value["default"], ensure_ascii=False) if "default" in value else ""
@@ -46,15 +52,24 @@ def config_reference() -> str:
             f"| `{key}` | {_cell(f'`{default}`' if default else '')} | {_cell(value['description'] + allowed)} |"
         )
     lines += ["", "# Arms", "", "`arms: {name: {method: lora, rank: 4}}`; `method` is the module, by default the name."]
-    for method in available_arms():
-        about = inspect.cleandoc(load_arm(method).__doc__ or "")
-        rows = [
-            f"| `{p['name']}` | {p['type']} | `{_cell(p['default'])}` | {_cell(p['meaning'])} |"
-            for p in describe(method)
-        ]
-        table = ["", "| parameter | type | default | meaning |", "|---|---|---|---|", *rows] if rows else []
-        lines += ["", f"## {method}", "", about, *table]
+    for method in arms.available_arms():
+        lines += _module(method, arms.load_arm(method), arms.describe(method))
+    lines += [
+        "",
+        "# Attacks",
+        "",
+        "`attacks: {name: {attack: rtn, bits: 8}}`; `attack` is the module, by default the name.",
+    ]
+    for attack in attacks.available_attacks():
+        lines += _module(attack, attacks.load_attack(attack), attacks.describe(attack))
     return "\n".join(lines) + "\n"
+
+
+def _module(name: str, module: ModuleType, params: list[dict[str, str]]) -> list[str]:
+    about = inspect.cleandoc(module.__doc__ or "")
+    rows = [f"| `{p['name']}` | {p['type']} | `{_cell(p['default'])}` | {_cell(p['meaning'])} |" for p in params]
+    table = ["", "| parameter | type | default | meaning |", "|---|---|---|---|", *rows] if rows else []
+    return ["", f"## {name}", "", about, *table]
 
 
 def _keys(schema: dict[str, Any], prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -9,27 +9,20 @@ whenever the Snakefile is read.
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import difflib
 import importlib
-import inspect
-import itertools
-import pkgutil
-import re
-import textwrap
-import typing
 from collections import Counter
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-NAME = re.compile(r"[a-z][a-z0-9_.-]*")
+from mmie import plugins
+
+_FOLDER = plugins.Folder("arms", "arm", "method", __path__)
 
 
 def available_arms() -> list[str]:
     """Names of all methods, read from the folder without importing any of them."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return _FOLDER.available()
 
 
 def load_arm(name: str) -> ModuleType:
@@ -44,22 +37,7 @@ def make_params(method: str, given: dict[str, Any], where: str = "") -> Any:
 
     Raises ValueError naming the parameter, its value and what is allowed.
     """
-    where = where or f"arms.{method}"
-    kind = load_arm(method).Params
-    types = typing.get_type_hints(kind)
-    names = [f.name for f in dataclasses.fields(kind)]
-    values = {}
-    for name, value in given.items():
-        if name not in names:
-            known = f"Its parameters: {', '.join(names)}." if names else "It has no parameters."
-            raise ValueError(
-                f"config `{where}.{name}`: method {method} has no such parameter.{_near(name, names)} {known}"
-            )
-        values[name] = _converted(value, types[name], f"{where}.{name}")
-    try:
-        return kind(**values)
-    except ValueError as error:
-        raise ValueError(f"config `{where}.{error}") from None
+    return plugins.build(load_arm(method).Params, given, where or f"arms.{method}", f"method {method}")
 
 
 def check_arms(arms: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
@@ -76,21 +54,22 @@ def check_arms(arms: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, An
     if "base" not in arms:
         raise ValueError("config `arms`: `base: {}` is missing. Every arm is compared with it: add it.")
     found: dict[str, dict[str, Any]] = {}
-    for name, settings in sorted(arms.items(), key=lambda item: item[0] != "base"):
-        for expanded, method, params in _expand(name, settings):
-            if expanded in found:
-                raise ValueError(
-                    f"config `arms`: two arms are called {expanded!r} (a sweep makes names of its own). Rename one."
-                )
-            make_params(method, params, f"arms.{expanded}")
-            module = load_arm(method)
-            found[expanded] = {
-                "entry": name,
-                "method": method,
-                "params": params,
-                "needs": sorted(module.NEEDS),
-                "seeded": module.SEEDED,
-            }
+    ordered = dict(sorted(arms.items(), key=lambda item: item[0] != "base"))
+    for entry, name, method, params in _FOLDER.unique(ordered):
+        if (name == "base") != (method == "base"):
+            raise ValueError(
+                f"config `arms.{name}`: method {method!r} is not allowed: the arm and the method `base` belong "
+                "together."
+            )
+        make_params(method, params, f"arms.{name}")
+        module = load_arm(method)
+        found[name] = {
+            "entry": entry,
+            "method": method,
+            "params": params,
+            "needs": sorted(module.NEEDS),
+            "seeded": module.SEEDED,
+        }
     return found
 
 
@@ -111,100 +90,11 @@ def configurations(arms: Mapping[str, Mapping[str, Any]], before: Mapping[str, i
     """
     unknown = sorted(set(before) - set(available_arms()))
     if unknown:
-        raise ValueError(f"config `tune.tried.{unknown[0]}`: no such method.{_near(unknown[0], available_arms())}")
+        raise ValueError(f"config `tune.tried.{unknown[0]}`: no such method.{plugins.near(unknown[0], available_arms())}")
     counts = Counter(arm["method"] for arm in arms.values() if arm["method"] != "base")
     return {method: max(counts[method], before.get(method, 0)) for method in sorted({*counts, *before})}
 
 
 def describe(method: str) -> list[dict[str, str]]:
     """The method's parameters: ``name``, ``type``, ``default`` and ``meaning`` (the docstring under the field)."""
-    kind = load_arm(method).Params
-    meanings: dict[str, str] = {}
-    for owner in reversed([c for c in kind.__mro__ if "__dataclass_fields__" in vars(c)]):
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-        assert isinstance(tree, ast.ClassDef)
-        for field, text in itertools.pairwise(tree.body):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-                meanings[ast.unparse(field.target)] = inspect.cleandoc(str(text.value.value))
-    return [
-        {"name": f.name, "type": str(f.type), "default": repr(f.default), "meaning": meanings.get(f.name, "")}
-        for f in dataclasses.fields(kind)
-    ]
-
-
-def _expand(name: str, settings: dict[str, Any] | None) -> list[tuple[str, str, dict[str, Any]]]:
-    """(name, method, params) of each arm that one entry of the config stands for."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise ValueError(
-            f"config `arms`: {name!r} is not allowed: a name is lower-case letters, digits, `.`, `_` and `-`, a "
-            "letter first."
-        )
-    if settings is None:
-        raise ValueError(f"config `arms.{name}` is empty: write `{name}: {{}}` for the defaults.")
-    if not isinstance(settings, dict):
-        raise ValueError(f"config `arms.{name}`: {settings!r} is not a mapping of parameters.")
-    params = dict(settings)
-    method, sweep = params.pop("method", name), params.pop("sweep", {})
-    if method not in available_arms():
-        what = "arm" if "method" not in settings else "method"
-        hint = "" if what == "method" else " To name an arm freely, give it a `method:`."
-        raise ValueError(
-            f"config `arms.{name}`: unknown {what} {method!r}.{_near(str(method), available_arms())} "
-            f"Available: {', '.join(available_arms())}.{hint}"
-        )
-    if (name == "base") != (method == "base"):
-        raise ValueError(
-            f"config `arms.{name}`: method {method!r} is not allowed: the arm and the method `base` belong together."
-        )
-    if not sweep:
-        return [(name, method, params)]
-    if not isinstance(sweep, dict) or not all(isinstance(v, list) and v for v in sweep.values()):
-        raise ValueError(
-            f"config `arms.{name}.sweep`: {sweep!r} is not allowed: a parameter with a list of values, as "
-            f"{{lr: [0.001, 0.002]}}."
-        )
-    both = sorted(set(sweep) & set(params))
-    if both:
-        raise ValueError(f"config `arms.{name}`: {both[0]} is given and swept. Keep one.")
-    expanded = []
-    for values in itertools.product(*sweep.values()):
-        chosen = dict(zip(sweep, values, strict=True))
-        full = "-".join([name, *(f"{key}{value}" for key, value in chosen.items())])
-        if not NAME.fullmatch(full):
-            raise ValueError(
-                f"config `arms.{name}.sweep` makes the name {full!r}, which is not allowed: sweep numbers or "
-                "lower-case words."
-            )
-        expanded.append((full, method, {**params, **chosen}))
-    return expanded
-
-
-def _converted(value: Any, kind: Any, where: str) -> Any:
-    if typing.get_origin(kind) is tuple:
-        item = typing.get_args(kind)[0]
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"config `{where}`: {value!r} is not allowed: a list of {item.__name__}.")
-        return tuple(_converted(v, item, where) for v in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not kind:
-        raise ValueError(f"config `{where}`: {value!r} is not allowed: {_TYPES[kind]}.{_number(value, kind)}")
-    return value
-
-
-_TYPES = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
-
-
-def _number(value: Any, kind: type) -> str:
-    """YAML reads `1e-3` as a word: the remedy, where it is that."""
-    if kind is float and isinstance(value, str):
-        try:
-            return f" YAML reads {value} as a word: write {float(value)!r}."
-        except ValueError:
-            return ""
-    return ""
-
-
-def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    return plugins.describe(load_arm(method).Params)

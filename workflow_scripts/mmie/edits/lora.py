@@ -36,6 +36,18 @@ def hooks(
     return pairs
 
 
+def updates(tensors: dict[str, torch.Tensor], facts: dict[str, Any], strength: float) -> dict[str, torch.Tensor]:
+    """Path of each module → what merging the edit adds to its weight, strength · (alpha / r) · B A, fp32."""
+    factor = strength * facts["lora_alpha"] / facts["r"]
+    return {
+        name.removeprefix(PREFIX).removesuffix(".lora_A.weight"): factor
+        * tensors[name.replace(".lora_A.", ".lora_B.")].float()
+        @ down.float()
+        for name, down in tensors.items()
+        if name.endswith(".lora_A.weight")
+    }
+
+
 def save(folder: Path, stem: str, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> list[str]:
     """Write ``{stem}/`` so that ``PeftModel.from_pretrained`` reads it; the file names, weights first."""
     weights, config = f"{stem}/adapter_model.safetensors", f"{stem}/adapter_config.json"
