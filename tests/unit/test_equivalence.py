@@ -43,7 +43,10 @@ def test_size_where_a_few_members_give_everything_away():
 def test_auc_is_the_mean_of_scikit_learns_within_strata():
     """Scripts on different levels: pooled, the levels would pass for membership."""
     rng = np.random.default_rng(0)
-    strata = [(rng.normal(0.5, 1, 40).round(1), rng.normal(0, 1, 90).round(1)), (rng.normal(9, 1, 30), rng.normal(9, 1, 60))]
+    strata = [
+        (rng.normal(0.5, 1, 40).round(1), rng.normal(0, 1, 90).round(1)),
+        (rng.normal(9, 1, 30), rng.normal(9, 1, 60)),
+    ]
     each = [roc_auc_score(np.r_[np.ones(len(a)), np.zeros(len(b))], np.r_[a, b]) for a, b in strata]
     found = area(strata)
     assert found.strata == pytest.approx(each) and found.auc == pytest.approx(np.mean(each))

@@ -145,7 +145,9 @@ def test_five_seeds_speak_for_the_method_in_means_and_for_themselves_in_rates(fi
     _, rows, decision = five
     everywhere = rows[rows["seed"] == ALL_SEEDS]
     assert set(everywhere["gate"]) == {"G2", "G4", "G5"}
-    assert set(everywhere.loc[everywhere["gate"] == "G5", "part"]) == {f"{x}:perplexity" for x in ("ur", "pa", "bn", "mr")}
+    assert set(everywhere.loc[everywhere["gate"] == "G5", "part"]) == {
+        f"{x}:perplexity" for x in ("ur", "pa", "bn", "mr")
+    }
     good = decision["arms"]["good"]
     assert good["verdict"] == "PROCEED" and good["seeds"] == [0, 1, 2, 3, 4]
     assert good["scopes"]["method"] == ["G2", "G4", "G5"] and "G1" in good["scopes"]["checkpoints"]
@@ -239,7 +241,9 @@ def test_a_wider_margin_never_makes_a_pass_a_fail(world, name):
 
 def test_missing_scores_are_refused(world):
     metrics = world[0][world[0]["arm"].isin(["base", "good"])].copy()
-    one = metrics.index[(metrics["metric"] == "mia_loss") & (metrics["arm"] == "good") & (metrics["variant"] == "plain")][0]
+    one = metrics.index[
+        (metrics["metric"] == "mia_loss") & (metrics["arm"] == "good") & (metrics["variant"] == "plain")
+    ][0]
     metrics.loc[one, "value"] = np.nan
     with pytest.raises(ValueError, match="mia_loss on .*missing or infinite"):
         gate.run_tests(metrics, NO_QUALITY, SETTINGS)

@@ -30,7 +30,18 @@ def write_report(inputs, folder, settings=None):
     for name in FIGURES:
         images[name] = str(folder / f"{name}.png")
         Path(images[name]).write_bytes(PNG)
-    wanted = ("prompts", "corpus", "metrics", "tests", "decision", "generations", "lid", "features", "quality", "lid_quality")
+    wanted = (
+        "prompts",
+        "corpus",
+        "metrics",
+        "tests",
+        "decision",
+        "generations",
+        "lid",
+        "features",
+        "quality",
+        "lid_quality",
+    )
     script.main(**{k: inputs[k] for k in wanted}, **images, **out, settings=settings or report_settings(ARMS))
     return {name: Path(path).read_text(encoding="utf-8") for name, path in out.items()}
 

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 def metric_table(metrics: pd.DataFrame, lid_quality: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
     """
-    In the order of ``arms``, one row per run, metric, place (prompt family, language of texts, contrast of a probe) and layer.
+    In the order of ``arms``, one row per run, metric, layer and place: prompt family, language of texts or contrast.
 
     ``value`` with its 95 % interval (``low``, ``high``; ``interval`` names the method). Rates: Wilson, and beside it
     Clopper–Pearson (``_exact``), the rate corrected for the detector's errors (Rogan–Gladen, for LES), and the ratio to
