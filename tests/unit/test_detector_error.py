@@ -63,7 +63,7 @@ def test_youdens_lower_end_is_below_the_truth_often_enough():
 def test_the_right_row_is_read_and_an_empty_table_is_none():
     assert quality_of(NO_QUALITY) is None
     assert quality_of(make_quality(0.95, 0.99, 200)) == Quality(200, 190, 600, 6)
-    with pytest.raises(ValueError, match="lid.labelled"):
+    with pytest.raises(ValueError, match=r"lid\.labelled"):
         quality_of(pd.concat([make_quality(), make_quality()]))
 
 

@@ -13,6 +13,7 @@ from mmie.arms._training import Training
 from mmie.attacks._relearning import Relearning
 from mmie.edits import Edit, attached_edits
 from mmie.examples import RETAIN, Batch, collate, plain
+from mmie.losses import Reference
 from mmie.unlearn import layer_statistics, optimise
 
 
@@ -105,7 +106,7 @@ def relearned(target: Target, params: Relearning, language: str, seed: int) -> l
             weights = [p for p in adapted.parameters() if p.requires_grad]
             for weight in weights:
                 weight.data = weight.data.float()
-            history = optimise(model, weights, batches, None, training, seed, label="relearn")
+            history = optimise(model, weights, batches, Reference(), training, seed, label="relearn")
             found = {name: value.detach().clone() for name, value in get_peft_model_state_dict(adapted).items()}
         finally:
             adapted.unload()

@@ -97,8 +97,8 @@ def measure(
         total.index_add_(0, which, z)
         square.index_add_(0, which, z.square())
         fires += (z > 0).sum(0)
-    mean, square = ((part / counts[:, None]).numpy() for part in (total, square))
-    return Means(languages.all, mean, square, influence, fires.numpy(), len(rows))
+    mean, mean_square = ((sums / counts[:, None]).numpy() for sums in (total, square))
+    return Means(languages.all, mean, mean_square, influence, fires.numpy(), len(rows))
 
 
 def contrast(means: Means, languages: Languages, what: str = "mean") -> Array:

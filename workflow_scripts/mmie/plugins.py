@@ -72,9 +72,7 @@ class Folder:
 
         Raises ValueError when two get one name.
         """
-        found = [
-            (entry, *expanded) for entry, settings in entries.items() for expanded in self.expand(entry, settings)
-        ]
+        found = [(entry, *expanded) for entry, settings in entries.items() for expanded in self.expand(entry, settings)]
         names = [name for _, name, _, _ in found]
         for name in names:
             if names.count(name) > 1:

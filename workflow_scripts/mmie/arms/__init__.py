@@ -90,7 +90,8 @@ def configurations(arms: Mapping[str, Mapping[str, Any]], before: Mapping[str, i
     """
     unknown = sorted(set(before) - set(available_arms()))
     if unknown:
-        raise ValueError(f"config `tune.tried.{unknown[0]}`: no such method.{plugins.near(unknown[0], available_arms())}")
+        near = plugins.near(unknown[0], available_arms())
+        raise ValueError(f"config `tune.tried.{unknown[0]}`: no such method.{near}")
     counts = Counter(arm["method"] for arm in arms.values() if arm["method"] != "base")
     return {method: max(counts[method], before.get(method, 0)) for method in sorted({*counts, *before})}
 
