@@ -93,7 +93,7 @@ def test_true_positives_are_told_and_never_judged(world):
 
 
 def test_every_attack_by_prompt_is_a_part_of_its_own(world):
-    _, rows, _ = world
+    metrics, rows, _ = world
     parts = set(rows_of(rows, "G7")["part"])
     assert {"request", "request:broad", "few_shot", "spelling:broad"} <= parts and len(parts) == 2 * 9
     one = (metrics["family"] == "adversarial:persona") & (metrics["arm"] == "good") & metrics["metric"].isin(["les"])
