@@ -221,7 +221,9 @@ def surface_auc(texts: Sequence[str], member: Sequence[bool], seed: int = 0) -> 
     features = hstack([csr_matrix(counts), grams]).tocsr()
     aucs = []
     for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(features, labels):
-        model = LogisticRegression(max_iter=1000).fit(features[train], labels[train])
+        model = LogisticRegression(solver="liblinear", dual=True, max_iter=1000, random_state=seed).fit(
+            features[train], labels[train]
+        )
         aucs.append(roc_auc_score(labels[test], model.decision_function(features[test])))
     return float(np.mean(aucs))
 
