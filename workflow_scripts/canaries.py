@@ -5,7 +5,9 @@ Writes one row per canary, and none when membership shows in their surface.
 """
 
 from mmie import stage, tables
-from mmie.canaries import canary_rows, check_canaries, in_columns, read_grammar
+from mmie.canaries import canary_rows, in_columns
+from mmie.canary_checks import check_canaries
+from mmie.canary_grammar import read_grammar
 
 
 def main(grammar: list[str], canaries: str, settings: dict, code: str = "") -> None:

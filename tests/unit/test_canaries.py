@@ -10,21 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mmie.canaries import (
-    LANGUAGES,
-    PARTS,
-    RUN,
-    SHARED,
-    WORDS,
-    canary_rows,
-    check_canaries,
-    documents,
-    overlap,
-    read_grammar,
-    surface_auc,
-    surface_aucs,
-    words_of,
-)
+from mmie.canaries import SHARED, WORDS, canary_rows, documents
+from mmie.canary_checks import check_canaries, overlap, surface_auc, surface_aucs
+from mmie.canary_grammar import LANGUAGES, PARTS, RUN, read_grammar, words_of
 from mmie.lid import Detector
 from mmie.scripts import letter_counts
 
