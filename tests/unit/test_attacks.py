@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -200,7 +201,7 @@ def test_a_card_reloads_bitwise_in_a_fresh_process(loaded, files, tiny_model):
     path = f"{ROOT / 'workflow_scripts'}:{ROOT / 'tests'}"
     done = subprocess.run(
         [sys.executable, "-c", code, str(tiny_model), *map(str, cards)],
-        capture_output=True, text=True, check=True, env={"PYTHONPATH": path, "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert done.stdout.split() == here
 

@@ -86,7 +86,7 @@ def relearned(target: Target, params: Relearning, language: str, seed: int) -> l
     """
     A LoRA trained to predict held-out texts in ``language``, on top of the edited model, whose edits are frozen.
 
-    Full-vocabulary likelihood of the texts, nothing is kept: what a finetuning user does (2406.13356). Both halves of a
+    Likelihood of the texts alone, nothing is kept: what a finetuning user does (2406.13356). Both halves of a
     batch are to be predicted; `optimise` knows them as forget and retain.
     """
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict

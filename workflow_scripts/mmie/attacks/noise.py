@@ -26,7 +26,7 @@ PROBED = 24
 class Params:
     """Parameters of the attack."""
 
-    scale: float = 0.1
+    scale: float = 0.02
     """Length of the noise, as a share of the norm of the state it is added to."""
 
     def __post_init__(self) -> None:
