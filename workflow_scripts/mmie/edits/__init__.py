@@ -8,19 +8,20 @@ lm-eval; afterwards it is untouched. Nothing here imports peft, pyreft or sae_le
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from mmie import tensors
-from mmie.edits import hook, lora, neurons, sae_gate
+from mmie.edits import hook, lora, neurons, prompt, sae_gate
 
-KINDS: dict[str, Any] = {"hook": hook, "lora": lora, "neurons": neurons, "sae_gate": sae_gate}
+KINDS: dict[str, Any] = {"hook": hook, "lora": lora, "neurons": neurons, "prompt": prompt, "sae_gate": sae_gate}
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ def attached_edits(model: PreTrainedModel, edits: Sequence[Edit]) -> Iterator[Pr
     model.
     """
     with ExitStack() as undo:
-        for edit in edits:
+        # What changes the input comes last: it runs the model when it is attached, and must find it edited.
+        for edit in sorted(edits, key=_before_forward):
             for module, run in _kind(edit.kind).hooks(model, edit.tensors, edit.facts):
-                undo.callback(module.register_forward_hook(run).remove)
+                undo.callback(_register(module, run, _before_forward(edit)).remove)
         yield model
 
 
@@ -117,6 +119,16 @@ def _kind(name: str) -> Any:
     if name not in KINDS:
         raise ValueError(f"edit kind {name!r} is unknown. Known kinds: {', '.join(sorted(KINDS))}.")
     return KINDS[name]
+
+
+def _before_forward(edit: Edit) -> bool:
+    return getattr(_kind(edit.kind), "BEFORE_FORWARD", False)
+
+
+def _register(module: torch.nn.Module, run: Callable[..., Any], before: bool) -> RemovableHandle:
+    if before:
+        return module.register_forward_pre_hook(run, with_kwargs=True)
+    return module.register_forward_hook(run)
 
 
 def _verify(path: Path, expected: str, card: Path) -> None:
