@@ -47,8 +47,7 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
     from mmie.unlearn import Trained
 
     tensors = {
-        f"{name}.{part}": torch.tensor(ids, dtype=torch.int64)
-        for name, part, ids in beginnings(tokenizer, params.text)
+        f"{name}.{part}": torch.tensor(ids, dtype=torch.int64) for name, part, ids in beginnings(tokenizer, params.text)
     }
     return Trained([Edit("prompt", tuple(range(len(decoder_layers(model)))), tensors, {"text": params.text})])
 
