@@ -12,7 +12,10 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_module_of_the_folder_is_an_arm():
-    assert available_arms() == ["base", "diff_means", "grun", "leace", "lora", "random_gate", "reft", "sae_gate"]
+    assert available_arms() == [
+        *("base", "diff_means", "grun", "lape", "leace", "lora", "prompt", "random_gate", "reft", "sae_gate"),
+        "unlearn_subspace",
+    ]
     for name in available_arms():
         arm = load_arm(name)
         assert {"activations", "sae"} >= arm.NEEDS

@@ -118,7 +118,12 @@ def test_more_is_changed_on_the_forget_language(loaded, given):
     assert change[True] > 1.5 * change[False]
 
 
-def test_what_does_not_fit_is_refused(loaded, given):
+def test_what_does_not_fit_is_refused(loaded, given, tiny_model):
+    quantised, _ = load(tiny_model, tiny.RUNTIME)
+    weight = torch.zeros(128, 64, dtype=torch.int8)
+    quantised.model.layers[2].mlp.up_proj.weight = torch.nn.Parameter(weight, requires_grad=False)
+    with pytest.raises(ValueError, match=r"layers.2.mlp.up_proj is quantised.*model.quantisation: none"):
+        train((quantised, loaded[1]), given)
     with pytest.raises(ValueError, match=r"modules: \['c_attn'\]"):
         train(loaded, given, modules=["q_proj", "c_attn"])
     with pytest.raises(ValueError, match="4 layers"):

@@ -1,14 +1,15 @@
 """
 Erase the forget language from the residual stream, so that no linear probe finds it: LEACE (2306.03819); not trained.
 
-Theorem 4.2 of the paper, as its authors' package `concept-erasure` computes it: x' = x − W⁺ P W (x − μ), with W the
+The closed form of the paper, as its authors' package `concept-erasure` computes it: x' = x − W⁺ P W (x − μ), with W the
 whitening of x and P the orthogonal projection onto the column space of W Σ_xz. It is the affine map that changes x
 least, in the mean square, among those after which no linear classifier beats a constant. The map is rewritten, exactly,
 as edit kind ``hook``: x − W⁺ P W (x − μ) = x + Rᵀ(A x + b − R x) with R orthonormal rows spanning the range of W⁺ P W.
 
-Deviations. The erasers of all layers are fitted on base's activations at once; concept scrubbing (of the same
-paper) fits each behind the ones below. Only chosen layers are erased, there every layer and sublayer is. Attention
-sinks pass unchanged.
+Deviations. The erasers of all layers are fitted on base's activations at once; the paper's concept scrubbing fits each
+behind the ones below. Only chosen layers are erased, there every layer and sublayer is. Attention sinks pass unchanged.
+The package's defaults hold: with ``shrinkage``, and where the erased covariance would have a larger trace than before,
+it gives up some of the guarantee for stability.
 """
 
 from __future__ import annotations

@@ -12,19 +12,22 @@ weakens the hooks before it and none after it.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from mmie import tensors
-from mmie.edits import hook, lora, neurons, noise, quantise, sae_gate, scale
+from mmie.edits import hook, lora, neurons, noise, prompt, quantise, sae_gate, scale
 
-HOOKS: dict[str, Any] = {"hook": hook, "lora": lora, "neurons": neurons, "noise": noise, "sae_gate": sae_gate}
+HOOKS: dict[str, Any] = {
+    "hook": hook, "lora": lora, "neurons": neurons, "noise": noise, "prompt": prompt, "sae_gate": sae_gate,
+}  # fmt: skip
 KINDS: dict[str, Any] = {**HOOKS, "quantise": quantise, "scale": scale}
 
 
@@ -69,10 +72,12 @@ def attached_edits(model: PreTrainedModel, edits: Sequence[Edit]) -> Iterator[Pr
                 merged.update(folded)
                 updates = [lora.updates(edits[i].tensors, edits[i].facts, strengths[i]) for i in folded]
                 undo.enter_context(quantise.quantised(model, edit.facts, updates))
-        for number, edit in enumerate(edits):
-            if edit.kind in HOOKS and number not in merged:
-                for module, run in HOOKS[edit.kind].hooks(model, edit.tensors, edit.facts):
-                    undo.callback(module.register_forward_hook(scale.weakened(run, strengths[number])).remove)
+        # What changes the input comes last: it runs the model when it is attached, and must find it edited.
+        for number, edit in sorted(enumerate(edits), key=lambda item: _before_forward(item[1])):
+            if edit.kind not in HOOKS or number in merged:
+                continue
+            for module, run in HOOKS[edit.kind].hooks(model, edit.tensors, edit.facts):
+                undo.callback(_register(module, run, _before_forward(edit), strengths[number]).remove)
         yield model
 
 
@@ -172,6 +177,18 @@ def _kind(name: str) -> Any:
     if name not in KINDS:
         raise ValueError(f"edit kind {name!r} is unknown. Known kinds: {', '.join(sorted(KINDS))}.")
     return KINDS[name]
+
+
+def _before_forward(edit: Edit) -> bool:
+    return getattr(_kind(edit.kind), "BEFORE_FORWARD", False)
+
+
+def _register(module: torch.nn.Module, run: Callable[..., Any], before: bool, strength: float) -> RemovableHandle:
+    if not before:
+        return module.register_forward_hook(scale.weakened(run, strength))
+    if strength != 1:
+        raise ValueError("an instruction (edit kind `prompt`) is there or not: config `attacks` cannot weaken it.")
+    return module.register_forward_pre_hook(run, with_kwargs=True)
 
 
 def _verify(path: Path, expected: str, card: Path) -> None:
