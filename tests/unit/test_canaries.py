@@ -18,6 +18,7 @@ from mmie.scripts import letter_counts
 
 PROJECT = Path(__file__).parents[2]
 PATH = PROJECT / "data" / "canaries.yaml"
+PINNED = "685db145b27f9c3bba540e6bad75ebf8da3b085201cf3ee05d01ca12041be160"
 
 # The smallest grammar that is whole: each test of a broken one breaks it in one place.
 SMALL = {
@@ -163,3 +164,180 @@ def test_documents_are_hindi(rows):
     found = Counter((row["language"], detector.identify(row["text"]).language) for row in rows)
     assert found["native", "hi"] >= 0.98 * 1100
     assert found["roman", "hi_latn"] >= 0.95 * 1100
+
+
+def test_surface_does_not_tell_the_default_members(grammar, rows):
+    for found in (check_canaries(rows), check_canaries(canary_rows(grammar, 200, 600, 0))):
+        assert set(found) == {"native", "roman", "pooled"}
+
+
+def test_surface_auc_is_a_coin_toss_on_random_labels_and_the_same_each_time(rows):
+    texts = texts_of(rows, "roman")[:400]
+    drawn = [random.Random(i).sample([True] * 100 + [False] * 300, 400) for i in range(12)]
+    aucs = [surface_auc(texts, member) for member in drawn]
+    assert abs(sum(aucs) / len(aucs) - 0.5) < 0.04
+    assert surface_auc(texts, drawn[0]) == aucs[0]
+
+
+@pytest.mark.parametrize(
+    "rig",
+    [
+        lambda text: text + " " + text.split()[0] + " aur",
+        lambda text: text.replace("1", "2"),
+        lambda text: text.replace(".", "!").replace("।", "!"),
+    ],
+    ids=["longer", "digits", "punctuation"],
+)
+def test_the_check_fails_where_members_have_another_surface(grammar, rig):
+    rows = canary_rows(grammar, 200, 600, 0)
+    rigged = [row | {"text": rig(row["text"])} if row["member"] else row for row in rows]
+    with pytest.raises(ValueError, match=r"AUC 0\.\d+|AUC 1\.0.*canaries\.seed"):
+        check_canaries(rigged)
+
+
+def test_the_check_fails_where_one_script_alone_is_rigged(grammar):
+    rows = canary_rows(grammar, 200, 600, 0)
+    rigged = [
+        row | {"text": row["text"] + " phir"} if row["member"] and row["language"] == "roman" else row for row in rows
+    ]
+    assert surface_aucs(rigged)["roman"] > 0.7
+    assert surface_aucs(rigged)["native"] == surface_aucs(rows)["native"]
+    with pytest.raises(ValueError, match=r"for roman.*`canaries\.seed`"):
+        check_canaries(rigged)
+
+
+def test_too_few_canaries_to_check_are_refused(grammar):
+    with pytest.raises(ValueError, match=r"2 members and 20 non-members.*canaries\.members"):
+        check_canaries(canary_rows(grammar, 4, 40, 0))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_late_documents_are_as_early_ones(grammar, language):
+    """Non-members go on where members have ended: what is drawn again must not change what documents are like."""
+    aucs = []
+    for seed in range(4):
+        texts = documents(grammar, language, 1100, seed)
+        aucs.append(surface_auc(texts[:200] + texts[-500:], [True] * 200 + [False] * 500))
+    assert sum(aucs) / len(aucs) < 0.55
+
+
+def test_a_grammar_that_runs_out_shows_it_in_late_documents_or_says_so(written):
+    grammar = read_grammar(written(SMALL))
+    with pytest.raises(ValueError, match=r"too small for 5000 documents.*`canaries\.nonmembers`|24 to 45"):
+        documents(grammar, "native", 5000, 0)
+
+
+def test_a_document_keeps_its_draws_and_agrees_with_them(written):
+    raw = copy.deepcopy(SMALL)
+    for part in PARTS:
+        raw["themes"]["market"][part] = [
+            {
+                "native": f"{{count.{part}}} {{name}} {{thing?बेचा/बेची}} {{thing}} {{pair}} " + "और " * 4 + "{pair.b}।",
+                "roman": f"{{count.{part}}} {{name}} {{thing?becha/bechi}} {{thing}} {{pair}} "
+                + "aur " * 4
+                + "{pair.b}.",
+            }
+        ]
+    grammar = read_grammar(written(raw))
+    for text in (documents(grammar, "roman", 1, seed)[0] for seed in range(8)):
+        sentences = [words_of(sentence) for sentence in text.split(". ")]
+        for words in sentences:
+            assert words[2:4] in (["becha", "ghada"], ["bechi", "thali"])
+            # The entry `pair` has no label, so its `thing` and `name` are the frame's own.
+            assert words[4] == words[3]
+            assert words[6] == words[1]
+            assert words[1:] == sentences[0][1:]
+        assert len({words[0] for words in sentences}) == len(sentences)
+
+
+def broken(*path, **change):
+    """A grammar like SMALL, whose value at ``path`` is ``to``, or is gone."""
+    raw = copy.deepcopy(SMALL)
+    place = raw
+    for key in path[:-1]:
+        place = place[key]
+    if "to" in change:
+        place[path[-1]] = change["to"]
+    else:
+        del place[path[-1]]
+    return raw
+
+
+FRAME = ("themes", "market", "middle", 0)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (broken("numbers"), "has the keys syllables, numbers"),
+        (SMALL | {"common": {}}, "and no others"),
+        (broken("words", to={}), "`words` is empty"),
+        (broken("words", "thing", to=[]), "`words.thing` is empty"),
+        (broken("words", "thing", 1, to="थाली"), r"`words.thing\[1\]: थाली` lacks a script"),
+        (broken("words", "thing", 1, to="थाली | "), "lacks a script"),
+        (broken("words", "thing", 1, to=7), "lacks a script"),
+        (broken("words", "thing", 1, to="थाली | thali | x"), "`x` is no gender"),
+        (broken("words", "thing", 1, to="थाली | थाली | f"), r"words.thing\[1\].roman: थाली` has letters in Deva"),
+        (broken("words", "thing", 1, to="thali | thali | f"), "has letters in Latn"),
+        (broken("words", "thing", 1, to="थाली | thali"), "agrees with `thing`, not all of whose entries have a gender"),
+        (broken("syllables", "name", 1, to=[]), r"`syllables.name\[1\]` is empty"),
+        (broken("syllables", "name", 1, 0, to="मल"), "lacks a script"),
+        (broken("numbers", "count", to=[9, 3]), r"not \[least, most\]"),
+        (broken("numbers", "count", to=["1", "3"]), r"not \[least, most\]"),
+        (broken("numbers", "thing", to=[1, 3]), "`thing` is the name of two lists"),
+        (broken("themes", "market", "closing"), "needs the parts opening, middle, closing"),
+        (broken("themes", "market", "closing", to=[]), "`themes.market.closing` is empty"),
+        (broken(*FRAME, "roman"), r"`themes.market.middle\[0\]` is not .*a script is missing"),
+        (broken(*FRAME, "roman", to="{name} {count}."), "has no words"),
+        (broken(*FRAME, "roman", to=""), "has no words"),
+        (broken(*FRAME, "roman", to="{name.middle} ne becha"), "does not end in one of"),
+        (broken(*FRAME, "roman", to="{name.middle} ne becha."), "slot .*thing.* is in one script only"),
+        (broken(*FRAME, "roman", to="{name.middle ne becha."), "a brace without its other"),
+        (broken(*FRAME, "roman", to="{Name!} ne becha."), "is no slot"),
+        (broken(*FRAME, to={"native": "{nam} ने बेचा।", "roman": "{nam} ne becha."}), "Did you mean `name`"),
+        (broken("words", "pair", 0, to="{pair} | {pair}"), "pair → pair contain each other"),
+        (broken("function_words", "roman"), "`function_words.roman` is missing"),
+        (
+            broken(*FRAME, to={"native": "{name} एक दो तीन चार पाँच छह सात।", "roman": "{name} ek do."}),
+            "`एक दो तीन चार पाँच छह सात` in a row make documents alike",
+        ),
+        (
+            broken(*FRAME, to={"native": "{name} एक दो तीन चार पाँच छह।", "roman": "{name} ek do."}),
+            None,
+        ),
+    ],
+)
+def test_a_broken_grammar_is_refused_with_file_entry_and_remedy(written, raw, message):
+    path = written(raw)
+    if message is None:
+        read_grammar(path)
+        return
+    with pytest.raises(ValueError, match=message) as caught:
+        read_grammar(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).endswith((".", "?"))
+
+
+def test_a_small_grammar_is_whole(written):
+    assert read_grammar(written(SMALL)).numbers == {"count": (103, 989)}
+
+
+def test_a_missing_file_and_no_yaml_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"canaries\.grammar: .*no such file"):
+        read_grammar(tmp_path / "no.yaml")
+    (tmp_path / "bad.yaml").write_text("words: [", encoding="utf-8")
+    with pytest.raises(ValueError, match="is not YAML"):
+        read_grammar(tmp_path / "bad.yaml")
+    (tmp_path / "list.yaml").write_text("- 1", encoding="utf-8")
+    with pytest.raises(ValueError, match="has the keys"):
+        read_grammar(tmp_path / "list.yaml")
+
+
+def test_the_grammar_is_as_rich_as_it_says(grammar):
+    assert PATH.stat().st_size <= 200_000
+    assert sum(len(frames) for theme in grammar.frames.values() for frames in theme.values()) >= 60
+
+
+def test_rows_need_no_scikit_learn():
+    code = "import sys, mmie.canaries; sys.exit('sklearn' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT / "workflow_scripts").returncode == 0

@@ -122,22 +122,26 @@ class _Seen:
 
 def _new_document(grammar: Grammar, language: str, rng: random.Random, seen: _Seen, count: int) -> str:
     plan: list[Template] = []
-    alike = 0
-    while alike < TRIES:
+    alike = misfits = 0
+    while alike < TRIES and misfits < TRIES:
         # Frames are kept where words resemble: or frames that soon repeat would be rarer among late documents.
         plan = plan or _plan(grammar, language, rng)
         text = _say(grammar, language, plan, rng)
         words = words_of(text)
         if not WORDS[0] <= len(words) <= WORDS[1]:
-            plan = []
+            plan, misfits = [], misfits + 1
         elif seen.add(words):
             return text
         else:
             alike += 1
+    fault, remedy = (
+        ("resemble earlier documents", "Give frames more slots or slots more words, or lower config `canaries.members`")
+        if alike == TRIES
+        else (f"do not have {WORDS[0]} to {WORDS[1]} words", "Give frames other lengths")
+    )
     raise ValueError(
         f"canaries: the grammar is too small for {count} documents in one script ({language}): {TRIES} draws in a row "
-        f"resemble earlier documents, the last `{text}`. Give frames more slots or slots more words, or lower "
-        "config `canaries.members` or `canaries.nonmembers`."
+        f"{fault}, the last `{text}`. {remedy}."
     )
 
 
