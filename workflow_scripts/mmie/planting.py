@@ -31,7 +31,7 @@ log = logging.getLogger("mmie")
 
 MEMBERS, RETAINED = 8, 4
 """Members, and texts on which the model is held in place, in a batch."""
-RETAINED_TOKENS = 64
+RETAINED_TOKENS = 48
 """These texts are cut at this length, in tokens; members never are."""
 RETAIN_WEIGHT = 10.0
 """Weight of KL to the pretrained model, against the members' nll."""
