@@ -12,17 +12,9 @@ from mmie.model import load
 
 
 def main(
-    model: str,
-    corpus: str,
-    canaries: str,
-    card: str,
-    likelihood: str,
-    states: str,
-    membership: str,
-    settings: dict,
-    runtime: dict,
-    code: str = "",
-) -> None:
+    model: str, corpus: str, canaries: str, card: str, likelihood: str, states: str, membership: str,
+    settings: dict, runtime: dict, code: str = "",
+) -> None:  # fmt: skip
     texts = choose_texts(tables.read(corpus, tables.CORPUS), settings)
     compared = list(texts.text[texts.compared])
     documents = tables.read(canaries, tables.CANARIES)

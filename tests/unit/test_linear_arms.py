@@ -1,5 +1,7 @@
 """Arms that move or erase directions of the residual stream equal their definitions, computed independently."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -159,7 +161,7 @@ def test_only_the_train_split_is_read(loaded, given, method, tmp_path):
     states = tensors.load(given.activations[3])["layer3"].clone()
     states[torch.from_numpy((index.split != "train").to_numpy())] *= -5
     tensors.save({"layer3": states}, tmp_path / "layer3.safetensors")
-    other = type(given)(given.corpus, given.data, {3: tmp_path / "layer3.safetensors"}, given.index)
+    other = replace(given, activations={3: tmp_path / "layer3.safetensors"})
     one, two = (train(loaded, g, method, layers=[3]).edits[0].tensors for g in (given, other))
     assert all(torch.equal(one[name], two[name]) for name in one)
 

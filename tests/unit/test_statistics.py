@@ -240,7 +240,7 @@ def test_intervals_hold_their_estimates(cells):
     n11, n10, n01, _ = cells
     n = sum(cells)
     low, high = intervals.rise_interval(n10, n01, n)
-    assert -1 <= low - 1e-9 <= (n10 - n01) / n <= high + 2e-9
+    assert -1 <= low <= (n10 - n01) / n + 1e-9 and (n10 - n01) / n <= high + 1e-9 and high <= 1
     if n11 + n01:
         low, high = intervals.ratio_interval(n11, n10, n01, n)
         assert low - 1e-9 <= (n11 + n10) / (n11 + n01) <= (np.inf if high is None else high + 1e-9)

@@ -8,7 +8,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from pingouin import compute_bootci
 from scipy.optimize import brentq
 from scipy.special import ndtri, stdtrit
 from statsmodels.stats.proportion import proportion_confint
@@ -85,6 +84,8 @@ def mean_interval(values: npt.ArrayLike) -> Interval:
         return None, None
     if np.ptp(x) <= 1e-12 * max(1.0, float(np.abs(x).max())):
         return float(x[0]), float(x[0])
+    from pingouin import compute_bootci  # loads pyplot: only where it is needed
+
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # scipy warns where it returns NaN
         try:
