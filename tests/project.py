@@ -8,11 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from tiny import make_tiny_model
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -72,31 +68,3 @@ def copy_project(folder: Path, model: Path) -> Project:
     shutil.copy(ROOT / "tests/config.yaml", folder / "tests/config.yaml")
     (folder / "tests/model.yaml").write_text(f"model: {{name: {model}}}\n")
     return Project(folder)
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory) -> Path:
-    """A tiny model whose tokenizer knows the scripts of the corpus."""
-    corpus = (ROOT / "data/corpus.jsonl").read_text(encoding="utf-8")
-    return make_tiny_model(tmp_path_factory.mktemp("tiny"), texts=corpus.splitlines(), context=1024).parent
-
-
-@pytest.fixture
-def fresh(tmp_path, model_folder) -> Project:
-    """A project in which nothing has run."""
-    return copy_project(tmp_path, model_folder)
-
-
-@pytest.fixture(scope="session")
-def finished_once(tmp_path_factory, model_folder) -> Project:
-    """A project that has run to the end, once for all tests."""
-    project = copy_project(tmp_path_factory.mktemp("finished"), model_folder)
-    project.snakemake()
-    return project
-
-
-@pytest.fixture
-def finished(finished_once, tmp_path) -> Project:
-    """A copy of the finished project, times of files included, that a test may edit."""
-    shutil.copytree(finished_once.folder, tmp_path, dirs_exist_ok=True)
-    return Project(tmp_path)
