@@ -514,7 +514,7 @@ def test_an_arm_can_be_trained_on_one_script(loaded, given, scripts, language, o
 @pytest.mark.parametrize(("scripts", "planted"), [("both", {"n", "r"}), ("native", {"n"}), ("roman", {"r"})])
 def test_one_script_means_its_canaries_alone(loaded, given, scripts, planted):
     _, tokenizer = loaded
-    canaries = {"native": ["n " * 12], "roman": ["r " * 12]}
+    canaries = {"hi": ["n " * 12], "hi_latn": ["r " * 12]}
     settings = {"objective": "npo", "scripts": scripts, "canary_share": 1.0, "patience": 1}
     params, given = make_params("lora", settings), replace(given, canaries=canaries)
     seen = {

@@ -15,7 +15,7 @@ from mmie import stage, tables
 from mmie.arms._training import Training
 from mmie.early_stopping import EarlyStopping, HeldOut
 from mmie.edits import Edit
-from mmie.examples import Batch, make_batches, training_rows
+from mmie.examples import Batch, forgotten, make_batches, training_rows
 from mmie.losses import Reference, SampledHead, label_states, layer_states, losses_of, target_of
 from mmie.model import decoder_layers, stop_after
 
@@ -32,7 +32,7 @@ class Sources:
     data: dict[str, Any]
     """Config `data`: which column plays which part."""
     canaries: dict[str, list[str]] = field(default_factory=dict)
-    """Script (native, roman) → the planted documents in it: they are to be forgotten too."""
+    """Column of the corpus → the planted documents in its script: they are to be forgotten too."""
     activations: dict[int, Path] = field(default_factory=dict)
     """Layer → file of cached activations, for arms that need them."""
     index: Path | None = None
@@ -66,7 +66,7 @@ def sources(
     return Sources(
         corpus=tables.read(corpus, tables.CORPUS),
         data=settings["data"],
-        canaries={str(script): list(part.text) for script, part in planted[planted.member].groupby("script")},
+        canaries={str(column): list(part.text) for column, part in planted[planted.member].groupby("language")},
         activations=dict(zip(settings["candidates"], map(Path, activations), strict=True)) if activations else {},
         index=Path(index[0]) if index else None,
         saes=[Path(p) for p in sae if p.endswith(".safetensors")],
@@ -81,7 +81,7 @@ def history_rows(history: Iterable[dict[str, Any]], arm: str, seed: int) -> list
 
 def batches_of(given: Sources, tokenizer: PreTrainedTokenizerBase, params: Training, seed: int) -> list[Batch]:
     """The batches of a run of ``params``."""
-    planted = [text for script, part in given.canaries.items() if params.scripts in ("both", script) for text in part]
+    planted = [text for column in forgotten(given.data, params.scripts) for text in given.canaries.get(column, [])]
     return _batches(given, tokenizer, params, params.steps, seed, "train", planted)
 
 
