@@ -6,17 +6,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := envs/requirements.txt envs/requirements-no-deps.txt envs/requirements-dev.txt envs/constraints.txt
 
-.PHONY: run test test-slow calibrate check docs setup clean
+.PHONY: run test test-slow test-slurm calibrate check docs setup clean
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
 	@echo "The report is results/report.html, the verdict results/gate/decision.json."
 
 test: setup check
-	$(BIN)/pytest -m "not slow" -n 2 --dist loadgroup --durations=10
+	$(BIN)/pytest -m "not slow and not slurm" -n 2 --dist loadgroup --durations=10
 
 test-slow: setup
 	$(BIN)/pytest -m slow
+
+# Needs Slurm on this host (Debian: apt-get install slurm-wlm munge).
+test-slurm: setup
+	$(BIN)/pytest -m slurm
 
 # Type-I errors and power of the gates, written into docs/statistics.md: minutes; NIGHTLY=1, an hour.
 calibrate: setup
