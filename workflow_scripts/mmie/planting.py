@@ -35,6 +35,8 @@ RETAINED_TOKENS = 48
 """These texts are cut at this length, in tokens; members never are."""
 RETAIN_WEIGHT = 10.0
 """Weight of KL to the pretrained model, against the members' nll."""
+REPORTED = 25
+"""Members, and non-members, of each language on which the log says how well they are told apart."""
 WEIGHTS = (".safetensors", ".safetensors.index.json")
 
 
@@ -112,12 +114,12 @@ def _linear(layer: torch.nn.Module) -> list[str]:
 
 def report_memory(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, canaries: pd.DataFrame) -> None:
     """
-    Log how well ``model`` remembers: per language, the AUC of the loss of members against as many non-members.
+    Log how well ``model`` remembers: per language, the AUC of the loss of a few members against as many non-members.
 
     The gate's assay measures it on all non-members, and says when it is too low.
     """
     for language, rows in canaries.groupby("language"):
-        members, others = rows[rows["member"]], rows[~rows["member"]][: int(rows["member"].sum())]
+        members, others = rows[rows["member"]][:REPORTED], rows[~rows["member"]][:REPORTED]
         if len(members) and len(others):
             both = pd.concat([members, others])
             scores = [row["loss"] for row in attack(model, tokenizer, list(both["text"]))]
