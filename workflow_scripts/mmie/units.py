@@ -40,6 +40,8 @@ class Paired:
     """
     A metrics table by metric, family, language and layer: runs of one variant, with base, which nobody attacked.
 
+    Attacked models are measured on part of what base is: what none of them was measured on is left out.
+
     Raises ValueError when base is missing or doubled, or a run does not have exactly base's units.
     """
 
@@ -61,7 +63,7 @@ class Paired:
         card = (table["metric"] == "first_edited_layer").to_numpy()
         firsts = table["value"].to_numpy(float)[card]
         self._first = {self.runs[run]: int(layer) for run, layer in zip(runs[card], firsts, strict=True)}
-        self._units = self._split(table[~card], runs[~card])
+        self._units = self._split(table[~card], runs[~card], partial=variant != "plain")
 
     def first_layer(self, run: Run) -> int:
         """First edited layer of a run; 0 when the card names none, so that all probed layers count."""
@@ -75,7 +77,7 @@ class Paired:
         """What a metric was measured on, in order."""
         return sorted(key for key in self._units if key[0] == metric)
 
-    def _split(self, table: pd.DataFrame, run_codes: npt.NDArray[np.int64]) -> dict[Key, Units]:
+    def _split(self, table: pd.DataFrame, run_codes: npt.NDArray[np.int64], partial: bool) -> dict[Key, Units]:
         columns = [_codes(table[name]) for name in ("metric", "family", "language")]
         layer_of, layers = _codes(table["layer"])
         shape = (*(len(names) for _, names in columns), len(layers))
@@ -91,6 +93,8 @@ class Paired:
             blocks.setdefault(int(key_of[start]), {})[self.runs[run_codes[start]]] = slice(int(start), int(stop))
         found = {}
         for code, of_run in blocks.items():
+            if partial and set(of_run) == {self.base}:
+                continue
             places = np.unravel_index(code, shape)
             metric, family, language = (str(names[i]) for (_, names), i in zip(columns, places[:3], strict=True))
             what = f"{metric} on {family} ({language})"

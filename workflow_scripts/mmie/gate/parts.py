@@ -36,9 +36,8 @@ class Evidence:
 
     @cached_property
     def attacked(self) -> dict[str, Paired]:
-        """Attacked models by variant, with base, which nobody attacked; their extraction from openings alone."""
-        openings = self.metrics["family"].isin([f"forget_{script}" for script in self.data["forget"]])
-        rows = self.metrics[((self.metrics["metric"] == "les") & openings).to_numpy()]
+        """Attacked models by variant, with base, which nobody attacked; their extraction alone."""
+        rows = self.metrics[(self.metrics["metric"] == "les").to_numpy()]
         return {name: Paired(rows, name) for name in sorted(set(self.metrics["variant"].unique()) - {"plain"})}
 
     @cached_property
