@@ -244,7 +244,9 @@ def test_parts_are_named_for_readers():
     assert labels.part_name("G5", "mr:leak", DATA) == "Marathi: answers in Hindi"
     assert labels.part_name("G2", "en2", DATA) == "English (second register): perplexity"
     assert labels.part_name("G6", "min_k_plus", DATA) == "Attack by min-k++"
-    assert labels.part_name("G7", "few_shot:broad", DATA) == "Tricked into Hindi by few shot, undetermined output counted"
+    assert (
+        labels.part_name("G7", "few_shot:broad", DATA) == "Tricked into Hindi by few shot, undetermined output counted"
+    )
     assert labels.part_name("G9", "int4:roman", DATA) == "Int4: romanised Hindi"
     assert labels.part_name("G8", "forget_native:und", DATA) == "Hindi (Devanagari): undetermined output"
 

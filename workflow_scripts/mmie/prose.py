@@ -159,9 +159,7 @@ def limits(
         ),
     ]
     if all(arm["gates"].get("G9", {}).get("outcome", "missing") == "missing" for arm in decision["arms"].values()):
-        text = (
-            "Quantisation, fine-tuning or steering may bring the language back; no gate could ask here."
-        )
+        text = "Quantisation, fine-tuning or steering may bring the language back; no gate could ask here."
         found.append(("Nobody attacked the edit.", text))
     if data["neighbours"]:
         seen = listed(language_name(code) for code in data["neighbours"])
