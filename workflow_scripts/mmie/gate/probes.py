@@ -65,9 +65,10 @@ def _probe(evidence: Evidence, run: Run, scores: Units, nats: Units, contrast: s
     row.estimate, row.margin, row.p, row.alternative = float(gains.mean()), margin, mean_test(gains - margin), 0.0
     spread = float(gains.std(ddof=1))
     row.ci_low, row.ci_high = intervals.normal_interval(row.estimate, spread / np.sqrt(n), n)
-    row.at_least = UNITS_FOR_MEANS
     row.power_at = lambda size: power.mean_power(size, -margin, spread, alpha)
     row.vacuous = row.base + margin > LN2
+    # Where arithmetic rejects H0, no number of texts makes it surer.
+    row.at_least = 0 if row.vacuous else UNITS_FOR_MEANS
     row.note = NO_ROOM
     if not row.vacuous:
         row.note = f"base's AUC is {auc_b:.3f} and leaves no room to rise by {delta:g}, so nats are tested"
