@@ -65,7 +65,11 @@ def test_a_cancelled_job_is_run_again(on_slurm, cluster, finished_once):
 def test_a_job_that_exceeds_its_limit_is_reported_and_leaves_nothing(on_slurm, cluster, limit, state):
     target = "results/model/manifest.json"
     if state == "TIMEOUT":
-        on_slurm.edit("workflow_scripts/fetch_model.py", "    materialise(", "    import time\n\n    time.sleep(200)\n    materialise(")
+        on_slurm.edit(
+            "workflow_scripts/fetch_model.py",
+            "    materialise(",
+            "    import time\n\n    time.sleep(200)\n    materialise(",
+        )
     printed = on_slurm.snakemake(
         target, "--retries", "0", "--set-resources", f"fetch_model:{limit}", "--keep-going", fails=True
     )
