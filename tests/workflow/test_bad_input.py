@@ -56,7 +56,7 @@ def test_a_corpus_that_is_not_utf8_is_refused(fresh):
 
 
 def test_a_prompt_longer_than_the_context_is_refused_before_any_model_runs(fresh):
-    (fresh.folder / "tests/extra.yaml").write_text("generation: {max_new_tokens: 2000}\n")
+    (fresh.folder / "tests/extra.yaml").write_text("generation: {max_new_tokens: 5000}\n")
     printed = fresh.snakemake("results/data/prompts.parquet", fails=True)
     assert "context" in printed and "max_new_tokens" in printed
 

@@ -42,9 +42,9 @@ def test_an_edit_of_one_arm_reruns_that_arm(finished):
 
 
 def test_an_edit_of_a_shared_module_reruns_its_users(finished):
-    finished.edit("workflow_scripts/mmie/likelihood.py", "ROWS = 256", "ROWS = 255")
+    finished.edit("workflow_scripts/mmie/probes.py", "FOLDS = 5", "FOLDS = 4")
     planned = finished.planned()
-    assert "score_texts" in planned and planned["score_texts"] == 7  # six arms, and one attacked
+    assert planned["probe"] == 6
     assert not {"unlearn", "train_sae", "fetch_model", "generate"} & set(planned)
 
 
