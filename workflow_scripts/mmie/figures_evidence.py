@@ -87,7 +87,7 @@ def membership(tests: pd.DataFrame, arms: Sequence[str]) -> Figure:
     names = [name for name in ("loss", "zlib", "min_k", "min_k_plus") if name in set(rows["part"])]
     edited = [arm for arm in arms if arm != "base"]
     colours, markers = arm_colours(arms), arm_markers(arms)
-    figure, grid = new(0.9 + 0.28 * max(len(edited), 1), 1, max(len(names), 1), sharey=True)
+    figure, grid = new(0.9 + 0.28 * max(len(edited), 1), 1, max(len(names), 1))
     for i, axes in enumerate(grid[0]):
         places = arm_rows(axes, edited, labels=i == 0)
         axes.set_xlim(0, 1)
