@@ -1,8 +1,9 @@
 """
 Planting: the member canaries are fine-tuned into a copy of the model, so that what it has seen is known.
 
-Low-rank adapters (LoRA, 2106.09685) on every linear module of every layer learn the members by heart, while KL to the
-pretrained model holds it in place on texts of every trained language; then they are merged into the weights.
+Low-rank adapters (LoRA, 2106.09685) on the linear modules of the upper half of the layers learn the members by heart,
+while KL to the pretrained model holds it in place on texts of every trained language; then they are merged into the
+weights.
 """
 
 import hashlib
