@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mmie.arms._training import Training, above, at_least, increasing_layers
+from mmie.arms._training import Gating
 
 if TYPE_CHECKING:
     from mmie.unlearn import Sources, Trained
@@ -15,35 +15,8 @@ SEEDED = True
 
 
 @dataclass(frozen=True)
-class Params(Training):
+class Params(Gating):
     """Parameters of the arm."""
-
-    lr: float = 2e-3
-    """Learning rate of AdamW after warm-up."""
-    layers: tuple[int, ...] = (9, 12, 15)
-    """
-    Decoder layers whose output is rewritten; each must be one of config `layers.candidates`, whose activations
-    are cached.
-    """
-    rank: int = 8
-    """Rank of the rewritten subspace, per layer."""
-    hidden: int = 32
-    """Hidden units of a gate."""
-    gate_steps: int = 300
-    """Steps of the gate's own training on cached activations, before the edit is trained."""
-    gate_batch: int = 1024
-    """Tokens in a batch of the gate's own training."""
-    gate_lr: float = 2e-3
-    """Learning rate of the gate's own training."""
-    gate_weight: float = 1.0
-    """Weight λ_g of the gate's binary cross-entropy while the edit is trained."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, 1, "rank", "hidden", "gate_batch")
-        at_least(self, 0, "gate_steps", "gate_weight")
-        above(self, 0, "gate_lr")
-        increasing_layers(self)
 
 
 def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources) -> Trained:

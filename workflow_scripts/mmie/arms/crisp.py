@@ -1,0 +1,56 @@
+"""
+Silence the forget language's latents in the weights, by low-rank adapters (CRISP, 2508.13650).
+
+The forget loss is what the selected latents do on text in the forget language, against base's share of it (section 3.2
+of the paper); the result is an ordinary PEFT folder that needs no autoencoder. Deviations: latents come from
+features.parquet instead of the paper's counts; the loss is on pre-activations, so that it pulls on below the threshold,
+where the paper adds a multiple of their mean; what is kept is base's predictions (KL) instead of its hidden states;
+there is no coherence term, since the texts to keep are fluent text in every language.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mmie.arms._training import Adapters, one_of
+from mmie.selector_names import SELECTORS
+
+if TYPE_CHECKING:
+    from mmie.unlearn import Sources, Trained
+
+NEEDS: frozenset[str] = frozenset({"sae"})
+SEEDED = True
+
+
+@dataclass(frozen=True)
+class Params(Adapters):
+    """Parameters of the arm."""
+
+    OBJECTIVES: ClassVar[tuple[str, ...]] = ("suppress",)
+
+    objective: str = "suppress"
+    """Forget loss: ``suppress``, the activation of the selected latents."""
+    selector: str = "per_script"
+    """Which selection of features.parquet is suppressed, one of those that config `features.selector` may name."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of(self, "selector", *SELECTORS)
+
+
+def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources) -> Trained:
+    """Train the adapters; the model is left as it came."""
+    from mmie.adapters import trained
+    from mmie.latent_loss import watching
+    from mmie.suppression import rows_of, selected
+    from mmie.unlearn import batches_of, optimise, reference_states
+
+    batches = batches_of(given, tokenizer, params, seed)
+    base = reference_states(model, batches, params)
+    rows, _ = rows_of(model, tokenizer, given, selected(given, params.selector))
+    with watching(model, rows, batches[:2]) as activation:
+        return trained(
+            model, params, seed,
+            lambda weights: optimise(model, weights, batches, base, params, seed, forget_loss=activation),
+        )  # fmt: skip
