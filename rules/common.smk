@@ -71,6 +71,18 @@ PROMPT_SETTINGS = canonical(
     }
 )
 
+# Autoencoders of `sae.source: local`, where the jobs find them.
+SAE_SETTINGS = canonical(
+    {
+        **config["sae"],
+        "ids": {
+            layer: project_path(name) if config["sae"]["source"] == "local" else name
+            for layer, name in config["sae"]["ids"].items()
+        },
+        "candidates": LAYERS,
+    }
+)
+
 # How a stage runs the model; the same for all of them.
 RUNTIME = canonical(
     {

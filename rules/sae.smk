@@ -1,5 +1,5 @@
 """
-Train a sparse autoencoder per chosen layer, and select the latents of the forget language.
+Train or fetch a sparse autoencoder per chosen layer, and select the latents of the forget language.
 
 INPUTS
 
@@ -16,7 +16,7 @@ OUTPUTS
 
 
 rule train_sae:
-    """Train the autoencoder of one site and measure it on the tune split."""
+    """Train the autoencoder of one site, or take a trained one, and measure it on the tune split."""
     input:
         activations=expand("results/activations/layer{n}.safetensors", n=LAYERS),
         index="results/activations/index.parquet",
@@ -41,7 +41,7 @@ rule train_sae:
         runtime=240,
     params:
         site="{site}",
-        settings=canonical({**config["sae"], "candidates": LAYERS}),
+        settings=SAE_SETTINGS,
         runtime=RUNTIME,
         code=code_digest("train_sae"),
     script:

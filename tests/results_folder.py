@@ -203,7 +203,7 @@ def _quality(site: int, layer: int) -> list[dict]:
     return [
         {
             "site": site, "layer": layer, "language": language, "explained_variance": 0.84, "l0": 32.5, "dead_share": 0.01,
-            "ce": 3.5, "ce_delta": 0.21, "kl": 0.2, "n_tokens": 1000,
+            "auc_1": 0.9, "auc_5": 0.95, "ce": 3.5, "ce_delta": 0.21, "kl": 0.2, "n_tokens": 1000,
         }
         for language in ("all", "en", "hi")
     ]  # fmt: skip

@@ -10,15 +10,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mmie import tables
 from mmie.edits import Edit
-from mmie.examples import RETAIN, collate, plain, training_rows
 from mmie.sparse_code import SparseCode, encoder_of
-from mmie.unlearn import Sources, layer_statistics
+from mmie.train_states import sink_norms
+from mmie.unlearn import Sources
 
 Chosen = list[tuple[int, list[int]]]
 """(layer, latents) of each site, site 1 first."""
 
-PROBED = 24
-"""Texts on which the norm of attention sinks is measured."""
 
 
 def selected(given: Sources, selector: str, count: int | None = None) -> Chosen:
@@ -84,10 +82,7 @@ def rows_of(
     Per layer n: ``layer{n}.encoder`` and ``.decoder`` ``[latent, d_model]``, ``.bias`` and ``.threshold`` ``[latent]``,
     and ``.max_norm`` ``[1]``, above which a token is an attention sink.
     """
-    rows = training_rows(given.corpus, given.data, control=False)
-    texts = rows["text"].iloc[:: max(1, len(rows) // PROBED)].tolist()
-    probe = collate([plain(tokenizer, text, RETAIN, 32) for text in texts], 0, tokenizer)
-    seen = layer_statistics(model, [probe], [layer for layer, latents in chosen if latents])
+    norms = sink_norms(model, tokenizer, given, [layer for layer, latents in chosen if latents])
     found: dict[str, torch.Tensor] = {}
     latents_of: dict[str, list[int]] = {}
     for code, (layer, latents) in zip(codes(given), chosen, strict=True):
@@ -101,7 +96,7 @@ def rows_of(
             f"layer{layer}.bias": code.b_enc[ids] - shift,
             f"layer{layer}.threshold": code.threshold[ids],
             f"layer{layer}.decoder": code.W_dec[ids],
-            f"layer{layer}.max_norm": torch.tensor([seen[layer].max_norm]),
+            f"layer{layer}.max_norm": norms[layer],
         }
         latents_of[str(layer)] = latents
     return found, {"latents": latents_of}

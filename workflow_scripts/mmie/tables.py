@@ -124,7 +124,7 @@ LAYERS = table(
 SAE_TRAINING = table(
     "sae_training",
     "results/sae/site{site}/training.parquet",
-    "One row per logged step of SAE training.",
+    "One row per logged step of SAE training; none where the autoencoder is not trained here.",
     column("site", INT, "Site, 1 is the best layer."),
     column("layer", INT, "Decoder layer."),
     column("step", INT, "Optimizer step, from 1."),
@@ -143,6 +143,8 @@ SAE_QUALITY = table(
     column("explained_variance", REAL, "1 − residual variance / variance, held out."),
     column("l0", REAL, "Active latents per token at the inference threshold."),
     column("dead_share", REAL, "Share of latents that never fire on these texts."),
+    column("auc_1", REAL, "AUC of the one best latent, chosen on train, that tells the language from all others."),
+    column("auc_5", REAL, "The same of a logistic regression on the five best."),
     column("ce", REAL, "Next-token cross-entropy of the model, nats per token."),
     column("ce_delta", REAL, "Its rise when the layer's output is replaced by the reconstruction, nats per token."),
     column("kl", REAL, "KL(model ‖ model with the reconstruction), nats per token."),

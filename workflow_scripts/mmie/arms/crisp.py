@@ -11,6 +11,7 @@ there is no coherence term, since the texts to keep are fluent text in every lan
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmie.arms._training import Adapters, one_of
@@ -44,13 +45,14 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
     from mmie.adapters import trained
     from mmie.latent_loss import watching
     from mmie.suppression import rows_of, selected
-    from mmie.unlearn import batches_of, optimise, reference_states
+    from mmie.unlearn import batches_of, held_out, optimise, reference_states
 
     batches = batches_of(given, tokenizer, params, seed)
     base = reference_states(model, batches, params)
+    tune = held_out(model, given, tokenizer, params, seed)
     rows, _ = rows_of(model, tokenizer, given, selected(given, params.selector))
-    with watching(model, rows, batches[:2]) as activation:
-        return trained(
-            model, params, seed,
-            lambda weights: optimise(model, weights, batches, base, params, seed, forget_loss=activation),
-        )  # fmt: skip
+    with watching(model, rows, batches[:2]) as latents:
+        run = partial(
+            optimise, model, batches=batches, base=base, params=params, seed=seed, held=tune, latents=latents
+        )
+        return trained(model, params, seed, run)

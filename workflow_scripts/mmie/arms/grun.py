@@ -24,7 +24,7 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
     import torch
 
     from mmie.edits import Edit
-    from mmie.gates import gate_loss, warm
+    from mmie.gates import gate_loss, warm_all
     from mmie.interventions import Grun, frozen, intervening
     from mmie.unlearn import Trained, batches_of, held_out, layer_statistics, optimise, reference_states
 
@@ -35,18 +35,7 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         edits = {n: Grun(params.rank, seen[n], params.hidden).to(model.device) for n in params.layers}
-        for n, edit in edits.items():
-            warm(
-                edit,
-                n,
-                given,
-                params.gate_steps,
-                params.gate_batch,
-                params.gate_lr,
-                seed,
-                params.control,
-                params.scripts,
-            )
+        warm_all(edits.items(), given, params, seed)
     with intervening(model, edits):
         weights = [p for edit in edits.values() for p in edit.parameters()]
         history = optimise(
@@ -56,7 +45,7 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
             base,
             params,
             seed,
-            lambda batch: gate_loss(edits, batch),
+            lambda batch: gate_loss(edits.values(), batch),
             params.gate_weight,
             held=tune,
         )

@@ -42,13 +42,14 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
 
     from mmie.edits import Edit
     from mmie.edits.hook import by_layer
-    from mmie.gates import gate_loss, warm
+    from mmie.gates import gate_loss, warm_all
     from mmie.interventions import Grun, Suppression, frozen, intervening
     from mmie.suppression import selected, suppression
-    from mmie.unlearn import Trained, batches_of, layer_statistics, optimise, reference_states
+    from mmie.unlearn import Trained, batches_of, held_out, layer_statistics, optimise, reference_states
 
     batches = batches_of(given, tokenizer, params, seed)
     base = reference_states(model, batches, params)
+    tune = held_out(model, given, tokenizer, params, seed)
     taken = suppression(model, tokenizer, given, selected(given, params.selector), params.scale)
     seen = layer_statistics(model, batches[:2], sorted({*params.layers, *taken.layers}))
     with torch.random.fork_rng():
@@ -58,14 +59,20 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
             n: Suppression(parts, seen[n], params.hidden).to(model.device)
             for n, parts in by_layer(taken.tensors, model.device)
         }
-        for n, edit in (*shifts.items(), *latents.items()):
-            warm(edit, n, given, params.gate_steps, params.gate_batch, params.gate_lr, seed, params.control)
+        warm_all([*shifts.items(), *latents.items()], given, params, seed)
+    gates = [*shifts.values(), *latents.values()]
     with intervening(model, shifts), intervening(model, latents):
-        weights = [p for edit in (*shifts.values(), *latents.values()) for p in edit.parameters()]
         history = optimise(
-            model, weights, batches, base, params, seed,
-            lambda batch: (gate_loss(shifts, batch) + gate_loss(latents, batch)) / 2, params.gate_weight,
-        )  # fmt: skip
+            model,
+            [p for edit in gates for p in edit.parameters()],
+            batches,
+            base,
+            params,
+            seed,
+            lambda batch: gate_loss(gates, batch),
+            params.gate_weight,
+            held=tune,
+        )
     facts = {"rank": params.rank, "gated": True}
     edits = [
         Edit("hook", params.layers, frozen(shifts), facts),
