@@ -19,7 +19,9 @@ from mmie.sparse_code import SparseCode, encoder_of
 from small_cache import LAYERS, small_corpus, write_cache
 from tiny import RUNTIME
 
-SETTINGS = sae.Settings("matryoshka", d_sae=64, k=4, matryoshka_widths=[16, 64], steps=60, batch_size=64, lr=3e-3, seed=0)
+SETTINGS = sae.Settings(
+    "matryoshka", d_sae=64, k=4, matryoshka_widths=[16, 64], steps=60, batch_size=64, lr=3e-3, seed=0
+)
 
 
 def made_of_latents(n=600, d=16, atoms=24, active=3):

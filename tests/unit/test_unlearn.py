@@ -675,7 +675,10 @@ def test_sae_gate_takes_the_selected_latents_away(loaded, given):
 
 
 def test_random_gate_draws_as_many_alive_latents_that_are_not_selected(loaded, given):
-    drawn = [train(loaded, given, "random_gate", seed=seed, gate_steps=0).edits[0].facts["latents"]["2"] for seed in (0, 0, 1)]
+    drawn = [
+        train(loaded, given, "random_gate", seed=seed, gate_steps=0).edits[0].facts["latents"]["2"]
+        for seed in (0, 0, 1)
+    ]
     assert drawn[0] == drawn[1] != drawn[2]
     for latents in drawn:
         assert len(set(latents)) == 4

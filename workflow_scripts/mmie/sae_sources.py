@@ -10,9 +10,7 @@ from mmie import tables
 from mmie.sparse_code import TENSORS, SparseCode
 
 
-def adopt(
-    settings: Mapping[str, Any], layer: int, d_model: int
-) -> tuple[SparseCode, dict[str, Any], pd.DataFrame]:
+def adopt(settings: Mapping[str, Any], layer: int, d_model: int) -> tuple[SparseCode, dict[str, Any], pd.DataFrame]:
     """
     The autoencoder that config `sae.ids` names for a layer, decoder rows scaled to norm 1, its SAELens config, and the
     rows of its training, which are none.

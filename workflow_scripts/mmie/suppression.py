@@ -18,7 +18,6 @@ Chosen = list[tuple[int, list[int]]]
 """(layer, latents) of each site, site 1 first."""
 
 
-
 def selected(given: Sources, selector: str, count: int | None = None) -> Chosen:
     """
     The latents that ``selector`` took, per site the ``count`` with the highest scores (None: all).

@@ -52,7 +52,5 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
     tune = held_out(model, given, tokenizer, params, seed)
     rows, _ = rows_of(model, tokenizer, given, selected(given, params.selector))
     with watching(model, rows, batches[:2]) as latents:
-        run = partial(
-            optimise, model, batches=batches, base=base, params=params, seed=seed, held=tune, latents=latents
-        )
+        run = partial(optimise, model, batches=batches, base=base, params=params, seed=seed, held=tune, latents=latents)
         return trained(model, params, seed, run)
