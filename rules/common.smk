@@ -207,6 +207,19 @@ def text_settings(wildcards):
     )
 
 
+def transfer_settings(wildcards):
+    """Settings of base's autoencoders on one run that nobody attacked."""
+    return canonical(
+        {
+            "split": config["evaluation"]["split"],
+            "selector": config["features"]["selector"],
+            "arm": wildcards.arm,
+            "seed": int(wildcards.seed),
+            "variant": "plain",
+        }
+    )
+
+
 def probe_settings(wildcards):
     """Settings of the probes of one run."""
     return canonical(

@@ -11,7 +11,8 @@ INPUTS
 OUTPUTS
 
     results/sae/site{site}/cfg.json, sae_weights.safetensors (a SAELens folder)
-    results/sae/site{site}/training.parquet, quality.parquet, features.parquet
+    results/sae/site{site}/training.parquet, quality.parquet, features.parquet,
+    latent_tokens.parquet
 """
 
 
@@ -60,6 +61,7 @@ rule select_features:
         model="results/model/manifest.json",
     output:
         features="results/sae/site{site}/features.parquet",
+        latent_tokens="results/sae/site{site}/latent_tokens.parquet",
     log:
         "logs/select_features/site{site}.log",
     benchmark:

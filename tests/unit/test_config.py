@@ -25,7 +25,7 @@ def changed(path: str, value):
     ("sae", "says"),
     [
         ({"source": "pretrained", "ids": {"6": "a", "9": "b", "12": "c", "15": "d"}}, r"sae\.release: None"),
-        ({"release": "gemma-scope-2-270m-pt-res"}, r"sae\.release: gemma.*is for `pretrained`"),
+        ({"release": "gemma-scope-2-270m-pt-res"}, r"sae\.release: gemma.*others none"),
         ({"ids": {"12": "x"}}, r"`sae\.ids` names autoencoders"),
         ({"source": "pretrained", "release": "r", "ids": {"12": "x"}}, r"`sae\.ids\.6` is missing"),
         ({"source": "local", "ids": {"6": "nowhere"}}, r"`sae\.ids\.6: nowhere`: no SAELens folder"),

@@ -125,7 +125,7 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
 def _autoencoders(sae: dict[str, Any], candidates: list[int]) -> Iterator[str]:
     source, ids = sae["source"], sae["ids"]
     if (source == "pretrained") != (sae["release"] is not None):
-        yield f"`sae.release: {sae['release']}`, `sae.source: {source}`: a release is for `pretrained`, which needs one."
+        yield f"`sae.release: {sae['release']}` with `sae.source: {source}`: `pretrained` needs a release, others none."
     if source == "train":
         if ids:
             yield "`sae.ids` names autoencoders and `sae.source: train` uses none: empty the one or change the other."

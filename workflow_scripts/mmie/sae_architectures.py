@@ -8,13 +8,13 @@ import torch
 
 THRESHOLD_RATE = 0.03
 """Of SAELens' moving average of the activation threshold: its own 0.01 is still far from converged after 300 steps."""
-JUMP_START, JUMP_WIDTH = 0.5, 1.0
+JUMP_START, JUMP_WIDTH = 0.1, 0.5
 """
 First threshold and width of the straight-through estimator of ``jumprelu``, for inputs of norm √d_model: SAELens' own,
 0.01 and 0.05, are for thousands of steps, and in a few hundred no threshold gets anywhere.
 """
-JUMP_WEIGHT = 0.02
-"""Of the ``jumprelu`` penalty: it is of the order of the reconstruction loss when twice k latents are active."""
+JUMP_WEIGHT = 0.1
+"""Of the ``jumprelu`` penalty: after 300 steps on Gemma's layer 12, 1.5 k latents are active (2.4 k with 0.02)."""
 
 
 @dataclass(frozen=True)
