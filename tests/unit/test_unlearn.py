@@ -714,35 +714,49 @@ def test_a_gate_learns_where_to_suppress(loaded, given):
         assert (share > bound) == (language == "hi"), (language, share)
 
 
-def test_dsgs_threshold_is_the_percentile_of_the_share_of_every_prefix(loaded, given):
+def active(code, latents, states, tokens):
+    """Which latents are active on each token, by text: language → list of ``[token, latent]``."""
+    found = {}
+    for (language, _), part in tokens.groupby(["language", "doc_id"], sort=False):
+        z = code.encode(states[torch.tensor(part["row"].to_numpy())].float())
+        found.setdefault(language, []).append((z[:, latents] > 0).numpy())
+    return found
+
+
+def test_dsg_takes_for_each_script_the_latents_that_tell_it_and_the_share_of_every_prefix(loaded, given):
     from mmie.guardrail import cached
 
     code, latents = latents_of(given)
     states, tokens = cached(given, 2)
-    shares = {"en": [], "ur": [], "bn": []}
-    for language, found in shares.items():
-        for doc in tokens.loc[tokens["language"] == language, "doc_id"].unique():
-            rows = tokens.index[tokens["doc_id"] == doc]
-            active = [bool((code.encode(states[row].float())[latents] > 0).any()) for row in rows]
-            found += [sum(active[:n]) / n for n in range(4, len(active) + 1)]
-    (edit,) = train(loaded, given, "dsg", percentile=80.0, clamp=0.2, selector="per_script").edits
-    expected = max(np.percentile(found, 80) for found in shares.values())
-    assert float(edit.tensors["layer2.tau"]) == pytest.approx(expected, abs=1e-6)
-    assert float(edit.tensors["layer2.clamp"]) == pytest.approx(
-        0.2 * float(states.float().norm(dim=-1).mean()), rel=1e-4
-    )
-    assert edit.facts["special"] == [0, 1, 2] and edit.facts["min_tokens"] == 4
-    (two,) = train(loaded, given, "dsg", count=2, selector="per_script").edits
-    assert two.facts["latents"] == {"2": [0, 1]}, "the best by the selector's score"
+    assert set(tokens["split"]) == {"train"}
+    by_text = active(code, latents, states, tokens)
+    rate = {language: np.concatenate(texts).mean(0) for language, texts in by_text.items()}
+    edits = train(loaded, given, "dsg", count=2, percentile=80.0, clamp=0.2).edits
+    assert edits and len({edit.facts["language"] for edit in edits}) == len(edits)
+    for edit in edits:
+        lead = rate[edit.facts["language"]] - np.max([rate[name] for name in ("en", "ur", "bn")], axis=0)
+        best = sorted(i for i in np.argsort(-lead)[:2].tolist() if lead[i] > 0)
+        assert edit.facts["latents"] == {"2": best}
+        shares = {
+            name: [
+                p for text in by_text[name] for p in (text[:, best].any(1).cumsum() / np.arange(1, len(text) + 1))[3:]
+            ]
+            for name in ("en", "ur", "bn")
+        }
+        expected = max(np.percentile(found, 80) for found in shares.values())
+        assert float(edit.tensors["layer2.tau"]) == pytest.approx(expected, abs=1e-6)
+        norm = float(states.float().norm(dim=-1).mean())
+        assert float(edit.tensors["layer2.clamp"]) == pytest.approx(0.2 * norm, rel=1e-4)
+        assert edit.facts["special"] == [0, 1, 2] and edit.facts["min_tokens"] == 4
 
 
-def test_dsg_acts_on_what_exceeds_the_threshold_and_on_nothing_at_a_clamp_that_is_never_reached(loaded, given):
+def test_a_guardrail_that_is_never_reached_changes_nothing(loaded, given):
     model, _ = loaded
-    (edit,) = train(loaded, given, "dsg", percentile=1.0, clamp=1.0).edits
+    edits = train(loaded, given, "dsg", percentile=1.0, clamp=1.0).edits
     tokens = torch.tensor([[2, *range(40, 60)]])
     before = logits(model, tokens)
-    never = Edit(edit.kind, edit.layers, {**edit.tensors, "layer2.tau": torch.tensor([1.0])}, edit.facts)
-    with attached_edits(model, [never]):
+    never = [Edit(e.kind, e.layers, {**e.tensors, "layer2.tau": torch.tensor([1.0])}, e.facts) for e in edits]
+    with attached_edits(model, never):
         assert torch.equal(logits(model, tokens), before)
 
 
@@ -794,7 +808,7 @@ def test_crisp_silences_the_latents_in_the_weights(loaded, given, tmp_path):
     for edits in ([], trained.edits):
         with attached_edits(model, edits), torch.no_grad():
             states = model(input_ids=text, output_hidden_states=True).hidden_states[3][0, 1:]
-        assert torch.allclose(activation(parts, states), code.encode_some(states, torch.tensor(ids)).sum(-1), atol=0.5)
+        assert torch.allclose(activation(parts, states), code.encode_some(states, torch.tensor(ids)), atol=0.5)
         active.append(float(activation(parts, states).mean()))
     assert active[1] < 0.8 * active[0]
     save_card(tmp_path / "arm.json", trained.edits, "crisp", 0)

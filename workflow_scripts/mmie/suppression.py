@@ -18,17 +18,13 @@ Chosen = list[tuple[int, list[int]]]
 """(layer, latents) of each site, site 1 first."""
 
 
-def selected(given: Sources, selector: str, count: int | None = None) -> Chosen:
+def selected(given: Sources, selector: str) -> Chosen:
     """
-    The latents that ``selector`` took, per site the ``count`` with the highest scores (None: all).
+    The latents that ``selector`` took, per site.
 
     Raises ValueError when it took none at any site.
     """
-    chosen = []
-    for layer, table in _features(given):
-        taken = table[table[f"{selector}_selected"]]
-        best = taken.sort_values([selector, "latent"], ascending=[False, True]).head(count or len(taken))
-        chosen.append((layer, sorted(best["latent"].tolist())))
+    chosen = [(layer, table.loc[table[f"{selector}_selected"], "latent"].tolist()) for layer, table in _features(given)]
     if not any(latents for _, latents in chosen):
         raise ValueError(
             f"the {selector} selector took no latent at any site: there is nothing to suppress. See the column "
