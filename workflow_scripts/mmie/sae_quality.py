@@ -20,6 +20,8 @@ TEXTS = 5
 """Texts per language on which the model is run: its head over a large vocabulary is nearly all of the work."""
 SPARSE = (1, 5)
 """Latents that a sparse probe may read."""
+PROBED = 300
+"""Texts per language that it is trained on, and as many that it is tested on: every latent of each is in memory."""
 CHUNK = 2048
 ROWS = 256
 BATCH_TOKENS = 2048
@@ -88,8 +90,9 @@ def _pooled(
     code: SparseCode, states: torch.Tensor, tokens: pd.DataFrame
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.object_]]:
     """Mean latents of each text ``[text, d_sae]``, and its language."""
+    texts = tokens.drop_duplicates("doc_id").groupby("language", sort=False).head(PROBED)
+    tokens = tokens[tokens["doc_id"].isin(texts["doc_id"])]
     number, _ = pd.factorize(tokens["doc_id"])
-    texts = tokens.drop_duplicates("doc_id")
     total = torch.zeros(len(texts), code.b_enc.numel(), dtype=torch.float64)
     parts = torch.tensor(tokens["row"].to_numpy()).split(CHUNK), torch.tensor(number).split(CHUNK)
     for rows, which in zip(*parts, strict=True):

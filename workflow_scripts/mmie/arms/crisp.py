@@ -1,11 +1,13 @@
 """
 Silence the forget language's latents in the weights, by low-rank adapters (CRISP, 2508.13650).
 
-The forget loss is what the selected latents do on text in the forget language, against base's share of it (section 3.2
-of the paper); the result is an ordinary PEFT folder that needs no autoencoder. Deviations: latents come from
-features.parquet instead of the paper's counts; the loss is on pre-activations, so that it pulls on below the threshold,
-where the paper adds a multiple of their mean; what is kept is base's predictions (KL) instead of its hidden states;
-there is no coherence term, since the texts to keep are fluent text in every language.
+The forget loss is what the selected latents do on text in the forget language (the paper's unlearning loss); the result
+is an ordinary PEFT folder that needs no autoencoder. Deviations from the paper and its code: the latents are those of
+features.parquet and not its own counts; the loss is the mean pre-activation above 0 on every token of the forget
+language, each latent in units of base's, where the paper averages the activations, raised by α times the mean
+pre-activation, on tokens where base's latent is active; what is kept is base's predictions (KL; `retain: states` is the
+paper's, at one layer instead of the autoencoders'); there is no coherence term, since the texts to keep are fluent text
+in every language; rank, layers and learning rate are those of `lora`.
 """
 
 from __future__ import annotations
