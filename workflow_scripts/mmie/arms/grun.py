@@ -1,11 +1,11 @@
 """
 Gated low-rank rewriting of the residual stream (GRUN, 2502.17823): a gate opens on the forget language.
 
-h' = h + g(h) · Rᵀ(W h + b − R h), g = σ(MLP(h)), and the loss L_unlearn + L_retain + λ_g · BCE(g; 1 on text to forget, 0
-on text to keep), section 4 of the paper. Deviations: the paper acts at the last prompt token, and a language needs every
+h' = h + g(h) · Rᵀ(W h + b − R h), g = σ(MLP(h)), under L_unlearn + L_retain + λ_g · BCE(g; 1 on text to forget, 0 on
+text to keep), section 4 of the paper. Deviations: the paper acts at the last prompt token, and a language needs every
 token, prompted and generated; the gate reads the standardised state, and is trained by itself on cached activations
-before it goes on learning with the edit; in its BCE both classes weigh the same; text to keep includes the neighbours and
-shuffled text in the forget language's script; what is kept is base's predictions (KL; `retain: ce` is the paper's).
+before it goes on learning with the edit; both classes weigh the same in its BCE; text to keep includes the neighbours
+and controls in the forget language's script; what is kept is base's predictions (KL; `retain: ce` is the paper's).
 """
 
 from __future__ import annotations
