@@ -71,6 +71,18 @@ PROMPT_SETTINGS = canonical(
     }
 )
 
+# Autoencoders of `sae.source: local`, where the jobs find them.
+SAE_SETTINGS = canonical(
+    {
+        **config["sae"],
+        "ids": {
+            layer: project_path(name) if config["sae"]["source"] == "local" else name
+            for layer, name in config["sae"]["ids"].items()
+        },
+        "candidates": LAYERS,
+    }
+)
+
 # How a stage runs the model; the same for all of them.
 RUNTIME = canonical(
     {
@@ -191,6 +203,19 @@ def text_settings(wildcards):
             "split": config["evaluation"]["split"],
             "data": config["data"],
             **run_of(wildcards),
+        }
+    )
+
+
+def transfer_settings(wildcards):
+    """Settings of base's autoencoders on one run that nobody attacked."""
+    return canonical(
+        {
+            "split": config["evaluation"]["split"],
+            "selector": config["features"]["selector"],
+            "arm": wildcards.arm,
+            "seed": int(wildcards.seed),
+            "variant": "plain",
         }
     )
 

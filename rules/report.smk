@@ -6,6 +6,7 @@ INPUTS
     results/metrics.parquet, results/gate/tests.parquet, results/gate/decision.json
     results/data/prompts.parquet, results/data/corpus.parquet
     results/data/checks.parquet, results/layers.parquet, results/sae/site{site}/features.parquet, results/sae/site{site}/quality.parquet
+    results/sae/site{site}/latent_tokens.parquet, results/transfer/{arm}/seed{seed}/plain.parquet
     results/adapters/{arm}/seed{seed}/plain/training.parquet
     results/generations/{arm}/seed{seed}/plain.parquet, results/lid/{arm}/seed{seed}/plain.parquet
 
@@ -143,6 +144,8 @@ rule report:
         lid=plain_runs("results/lid/{arm}/seed{seed}/plain.parquet"),
         features=expand("results/sae/site{site}/features.parquet", site=SITES),
         quality=expand("results/sae/site{site}/quality.parquet", site=SITES),
+        latent_tokens=expand("results/sae/site{site}/latent_tokens.parquet", site=SITES),
+        transfer=plain_runs("results/transfer/{arm}/seed{seed}/plain.parquet"),
         lid_quality="results/lid_quality.parquet",
     output:
         html=report(

@@ -1,5 +1,5 @@
 """
-Train a sparse autoencoder per chosen layer, and select the latents of the forget language.
+Train or fetch a sparse autoencoder per chosen layer, and select the latents of the forget language.
 
 INPUTS
 
@@ -11,12 +11,13 @@ INPUTS
 OUTPUTS
 
     results/sae/site{site}/cfg.json, sae_weights.safetensors (a SAELens folder)
-    results/sae/site{site}/training.parquet, quality.parquet, features.parquet
+    results/sae/site{site}/training.parquet, quality.parquet, features.parquet,
+    latent_tokens.parquet
 """
 
 
 rule train_sae:
-    """Train the autoencoder of one site and measure it on the tune split."""
+    """Train the autoencoder of one site, or take a trained one, and measure it on the tune split."""
     input:
         activations=expand("results/activations/layer{n}.safetensors", n=LAYERS),
         index="results/activations/index.parquet",
@@ -41,7 +42,7 @@ rule train_sae:
         runtime=240,
     params:
         site="{site}",
-        settings=canonical({**config["sae"], "candidates": LAYERS}),
+        settings=SAE_SETTINGS,
         runtime=RUNTIME,
         code=code_digest("train_sae"),
     script:
@@ -60,6 +61,7 @@ rule select_features:
         model="results/model/manifest.json",
     output:
         features="results/sae/site{site}/features.parquet",
+        latent_tokens="results/sae/site{site}/latent_tokens.parquet",
     log:
         "logs/select_features/site{site}.log",
     benchmark:

@@ -51,18 +51,22 @@ def write_results(
     (folder / "gate" / "decision.json").write_text(json.dumps(decision, ensure_ascii=False), encoding="utf-8")
     inputs["decision"] = str(folder / "gate" / "decision.json")
     lists: dict[str, list[str]] = {"generations": [], "lid": [], "training": [], "features": [], "quality": []}
+    lists |= {"latent_tokens": [], "transfer": []}
     for arm in arms:
         for seed in (0,) if arm == "base" else seeds:
             generations, lid = _answers(arm, seed, metrics, groups, evil)
             where = f"{arm}/seed{seed}/plain.parquet"
             lists["generations"].append(put("", generations, f"generations/{where}", tables.GENERATIONS))
             lists["lid"].append(put("", lid, f"lid/{where}", tables.LID))
+            lists["transfer"].append(put("", _transfer(arm, seed), f"transfer/{where}", tables.SAE_TRANSFER))
             history = _history(arm, seed)
             lists["training"].append(
                 put("", history, f"adapters/{arm}/seed{seed}/plain/training.parquet", tables.TRAINING)
             )
     for site, layer in ((1, 9), (2, 12)):
         lists["features"].append(put("", _features(site, layer), f"sae/site{site}/features.parquet", tables.FEATURES))
+        path = f"sae/site{site}/latent_tokens.parquet"
+        lists["latent_tokens"].append(put("", _tokens(site, layer, evil), path, tables.LATENT_TOKENS))
         lists["quality"].append(put("", _quality(site, layer), f"sae/site{site}/quality.parquet", tables.SAE_QUALITY))
     inputs.pop("")
     return inputs | lists
@@ -199,11 +203,35 @@ def _features(site: int, layer: int, d_sae: int = 256, count: int = 32) -> pd.Da
     )  # fmt: skip
 
 
+def _tokens(site: int, layer: int, evil: bool) -> list[dict]:
+    best = _features(site, layer).nlargest(12, "semantic")["latent"]
+    return [
+        {
+            "site": site, "layer": layer, "latent": latent, "language": language, "rank": rank,
+            "token": EVIL if evil else token, "activation": 300.0 / rank,
+        }
+        for latent in best
+        for language, words in {"hi": ["है", "में"], "en": ["the"]}.items()
+        for rank, token in enumerate(words, 1)
+    ]  # fmt: skip
+
+
+def _transfer(arm: str, seed: int) -> list[dict]:
+    return [
+        {
+            "arm": arm, "seed": seed, "variant": "plain", "site": site, "layer": layer, "language": language,
+            "explained_variance": 0.84 if arm == "base" else 0.61, "l0": 32.5, "selected": 120.0, "ce": 4.0, "ce_delta": 1.0,
+        }
+        for site, layer in ((1, 9), (2, 12))
+        for language in ("all", "hi", "hi_latn")
+    ]  # fmt: skip
+
+
 def _quality(site: int, layer: int) -> list[dict]:
     return [
         {
             "site": site, "layer": layer, "language": language, "explained_variance": 0.84, "l0": 32.5, "dead_share": 0.01,
-            "ce": 3.5, "ce_delta": 0.21, "kl": 0.2, "n_tokens": 1000,
+            "auc_1": 0.9, "auc_5": 0.95, "ce": 3.5, "ce_delta": 0.21, "kl": 0.2, "n_tokens": 1000,
         }
         for language in ("all", "en", "hi")
     ]  # fmt: skip

@@ -12,7 +12,8 @@ def main(
     prompts: str, corpus: str, metrics: str, tests: str, decision: str,
     tradeoff: str, les: str, perplexity: str, layer_scores: str, training_curves: str, languages: str,
     attacks: str, recovery: str, membership: str, corpus_figure: str, frontier: str,
-    generations: list[str], lid: list[str], features: list[str], quality: list[str], lid_quality: str,
+    generations: list[str], lid: list[str], features: list[str], quality: list[str],
+    latent_tokens: list[str], transfer: list[str], lid_quality: str,
     html: str, verdicts_csv: str, verdicts_tex: str, metrics_csv: str, metrics_tex: str, settings: dict, code: str = "",
 ) -> None:  # fmt: skip
     data, arms = settings["data"], [entry["arm"] for entry in settings["arms"]]
@@ -22,6 +23,7 @@ def main(
         settings, found, rows, asked, tables.read(corpus, tables.CORPUS),
         files.read_tables(generations, tables.GENERATIONS), files.read_tables(lid, tables.LID),
         files.read_tables(features, tables.FEATURES), files.read_tables(quality, tables.SAE_QUALITY),
+        files.read_tables(latent_tokens, tables.LATENT_TOKENS), files.read_tables(transfer, tables.SAE_TRANSFER),
         files.read(provenance.REQUIREMENTS).decode(),
     )  # fmt: skip
     images = {

@@ -1,20 +1,22 @@
 """
 Score every latent of a site's autoencoder, and select those of the forget language.
 
-Writes one row per latent: its scores, whether each selector takes it, and why the configured one did or did not.
+Writes one row per latent: its scores, whether each selector takes it, and why the configured one did or did not; and
+the tokens on which the latents that it took are most active.
 """
 
 from mmie import cache, stage, tables
 from mmie.features import Languages, measure
 from mmie.features import features as table
 from mmie.influence import influence
+from mmie.latent_tokens import top_tokens
 from mmie.model import load
 from mmie.sparse_code import encoder_of
 
 
 def main(
-    activations: list[str], index: str, corpus: str, ranking: str, weights: str, cfg: str, model: str, features: str,
-    site: int, settings: dict, runtime: dict, code: str = "",
+    activations: list[str], index: str, corpus: str, ranking: str, weights: str, cfg: str, model: str,
+    features: str, latent_tokens: str, site: int, settings: dict, runtime: dict, code: str = "",
 ) -> None:  # fmt: skip
     rows, texts = tables.read(index, tables.TOKENS), tables.read(corpus, tables.CORPUS)
     tokens = cache.described(rows, texts)
@@ -31,6 +33,9 @@ def main(
         for split in ("train", "tune")
     )  # fmt: skip
     found = table(train, tune, languages, settings["selector"], settings["count"], settings["seed"])
+    taken = found.loc[found[f"{settings['selector']}_selected"], "latent"].tolist()
+    shown = top_tokens(sae, taken, states, tokens[tokens["split"] == "train"], tokenizer)
+    tables.write(shown.assign(site=site, layer=layer), latent_tokens, tables.LATENT_TOKENS, code=code)
     tables.write(found.assign(site=site, layer=layer), features, tables.FEATURES, code=code)
 
 

@@ -1,5 +1,5 @@
 """
-Train the sparse autoencoder of one site, and measure it on the tune split.
+Train the sparse autoencoder of one site, or take one that is trained already, and measure it on the tune split.
 
 Writes a SAELens folder (cfg.json, sae_weights.safetensors), one row per ten steps, and its quality per language.
 """
@@ -7,7 +7,8 @@ Writes a SAELens folder (cfg.json, sae_weights.safetensors), one row per ten ste
 from mmie import cache, files, sae, stage, tables
 from mmie.activations import trainable
 from mmie.model import choose_device, choose_dtype, load
-from mmie.sae_quality import behaviour, reconstruction
+from mmie.sae_quality import behaviour, probing, reconstruction
+from mmie.sae_sources import adopt
 
 
 def main(
@@ -19,17 +20,20 @@ def main(
     tokens = cache.described(rows, texts)
     layer = cache.layer_of(tables.read(ranking, tables.LAYERS), site)
     states = cache.reading(activations, rows)[layer]
-    train, device = sae.rows_of_split(tokens, "train"), choose_device(runtime["device"])
-    about = sae.metadata(files.read_json(model)["name"], layer)
-    dtype = choose_dtype(runtime["dtype"], device)
-    trained, described, steps = sae.train(states, train, sae.Settings.of(settings), about, device, dtype)
+    if settings["source"] == "train":
+        train, device = sae.rows_of_split(tokens, "train"), choose_device(runtime["device"])
+        about = sae.metadata(files.read_json(model)["name"], layer)
+        dtype = choose_dtype(runtime["dtype"], device)
+        found, described, steps = sae.train(states, train, sae.Settings.of(settings), about, device, dtype)
+    else:
+        found, described, steps = adopt(settings, layer, states.shape[1])
     held_out = trainable(texts)[lambda part: part["split"] == "tune"]
-    found = reconstruction(trained, states, tokens[tokens["split"] == "tune"]).merge(
-        behaviour(*load(model, runtime), trained, layer, held_out), on="language", validate="1:1"
-    )
+    measured = reconstruction(found, states, tokens[tokens["split"] == "tune"])
+    for more in (probing(found, states, tokens), behaviour(*load(model, runtime), found, layer, held_out)):
+        measured = measured.merge(more, on="language", validate="1:1")
     tables.write(steps.assign(site=site, layer=layer), training, tables.SAE_TRAINING, code=code)
-    tables.write(found.assign(site=site, layer=layer), quality, tables.SAE_QUALITY, code=code)
-    sae.save(trained, described, weights, cfg, code=code)
+    tables.write(measured.assign(site=site, layer=layer), quality, tables.SAE_QUALITY, code=code)
+    sae.save(found, described, weights, cfg, code=code)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_every_module_of_the_folder_is_an_arm():
-    assert available_arms() == [
-        *("base", "diff_means", "grun", "lape", "leace", "lora", "prompt", "random_gate", "reft", "sae_gate"),
-        "unlearn_subspace",
-    ]
+    expected = ["base", "crisp", "diff_means", "dsg", "grun", "grun_sae", "lape", "leace", "lora", "prompt"]
+    assert available_arms() == [*expected, "random_gate", "reft", "sae_gate", "unlearn_subspace"]
     for name in available_arms():
         arm = load_arm(name)
         assert {"activations", "sae"} >= arm.NEEDS
@@ -28,7 +26,7 @@ def test_the_default_arms_are_accepted_with_base_first():
     assert list(found) == ["base", "lora", "grun", "sae_gate"]
     assert found["base"] == {"entry": "base", "method": "base", "params": {}, "needs": [], "seeded": False}
     assert found["grun"]["needs"] == ["activations"]
-    assert found["sae_gate"]["needs"] == ["sae"] and found["sae_gate"]["seeded"] is False
+    assert found["sae_gate"]["needs"] == ["activations", "sae"] and found["sae_gate"]["seeded"] is True
 
 
 def test_params_hold_only_what_the_config_gives():
@@ -82,6 +80,9 @@ def test_lists_become_tuples_and_whole_numbers_floats():
             {"base": {}, "lora": {"objective": "ascent"}},
             r"arms.lora.objective: 'ascent'.*redirect, graddiff, npo, simnpo, rmu",
         ),
+        ({"base": {}, "crisp": {"objective": "redirect"}}, r"arms.crisp.objective: 'redirect'.*one of suppress"),
+        ({"base": {}, "dsg": {"percentile": 100}}, r"arms.dsg.percentile: 100.0"),
+        ({"base": {}, "grun_sae": {"selector": "best"}}, r"arms.grun_sae.selector: 'best'.*fisher"),
         ({"base": {}, "lora": {"retain": "none"}}, r"arms.lora.retain: 'none'.*kl, ce, states"),
         ({"base": {}, "lora": {"scripts": "latin"}}, r"arms.lora.scripts: 'latin'.*both, native, roman"),
         ({"base": {}, "lora": {"schedule": "step"}}, r"arms.lora.schedule: 'step'.*linear, constant, cosine"),

@@ -21,6 +21,24 @@ def changed(path: str, value):
     return config
 
 
+@pytest.mark.parametrize(
+    ("sae", "says"),
+    [
+        ({"source": "pretrained", "ids": {"6": "a", "9": "b", "12": "c", "15": "d"}}, r"sae\.release: None"),
+        ({"release": "gemma-scope-2-270m-pt-res"}, r"sae\.release: gemma.*others none"),
+        ({"ids": {"12": "x"}}, r"`sae\.ids` names autoencoders"),
+        ({"source": "pretrained", "release": "r", "ids": {"12": "x"}}, r"`sae\.ids\.6` is missing"),
+        ({"source": "local", "ids": {"6": "nowhere"}}, r"`sae\.ids\.6: nowhere`: no SAELens folder"),
+        ({"architecture": "gated"}, r"sae\.architecture.*'gated' is not one of"),
+    ],
+)
+def test_autoencoders_that_cannot_be_had_are_refused(sae, says):
+    config = copy.deepcopy(DEFAULT)
+    config["sae"] |= sae
+    with pytest.raises(ValueError, match=says):
+        check_config(config)
+
+
 def test_the_default_config_is_valid_and_agrees_with_the_schema_defaults():
     check_config(copy.deepcopy(DEFAULT))
 

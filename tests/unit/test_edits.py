@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 import tiny
 from mmie.edits import Edit, attached, attached_edits, read_card, save_card
+from mmie.edits import dsg as dsg_kind
 from mmie.edits import hook as hook_kind
 from mmie.edits import sae_gate as sae_kind
 from mmie.generation import generate
@@ -80,9 +82,24 @@ def sae_edit(d_model, layer=2, scale=1.0):
     return Edit("sae_gate", (layer,), {f"layer{layer}.{k}": v for k, v in parts.items()}, {"scale": scale})
 
 
+def gated_sae_edit(d_model):
+    edit, gate = sae_edit(d_model), hook_edit(d_model, layers=(2,), gate=True).tensors
+    gate = {name: value for name, value in gate.items() if ".gate" in name}
+    return Edit(edit.kind, edit.layers, edit.tensors | gate, edit.facts)
+
+
+def dsg_edit(d_model, tau=0.4, clamp=5.0, min_tokens=3):
+    edit = sae_edit(d_model)
+    more = {"layer2.tau": torch.tensor([tau]), "layer2.clamp": torch.tensor([clamp])}
+    # Half of the latents: the texts of these tests lie on both sides of the threshold.
+    parts = {name: value if "norm" in name else value[:1] for name, value in edit.tensors.items()}
+    return Edit("dsg", (2,), parts | more, {"special": [0, 1, 2, 3], "min_tokens": min_tokens})
+
+
 def all_edits(model):
     d_model = model.config.hidden_size
-    return [lora_edit(model), hook_edit(d_model, gate=True), sae_edit(d_model)]
+    sae = [sae_edit(d_model), gated_sae_edit(d_model), dsg_edit(d_model)]
+    return [lora_edit(model), hook_edit(d_model, gate=True), *sae]
 
 
 def logits(model, tokens):
@@ -103,7 +120,7 @@ def test_inside_the_block_the_model_is_edited_and_afterwards_it_is_untouched(loa
     assert torch.equal(logits(model, tokens), before)
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2])
+@pytest.mark.parametrize("kind", range(5))
 def test_a_card_restores_the_same_edit_and_the_same_edit_gives_the_same_bytes(loaded, tokens, tmp_path, kind):
     model, _ = loaded
     edit = all_edits(model)[kind]
@@ -158,7 +175,7 @@ def test_peft_reads_the_lora_folder_and_gives_the_same_logits(loaded, tokens, tm
     assert str(tmp_path) not in (tmp_path / "lora/adapter_config.json").read_text()
 
 
-@pytest.mark.parametrize("kind", [0, 1, 2])
+@pytest.mark.parametrize("kind", range(5))
 def test_cached_decoding_and_left_padding_change_nothing(loaded, kind):
     model, tokenizer = loaded
     prompts = ["The rain", "बारिश दोपहर से पहले रुक गई और बच्चे", "baarish"]
@@ -169,6 +186,69 @@ def test_cached_decoding_and_left_padding_change_nothing(loaded, kind):
             for _ in range(8):
                 ids.append(int(logits(model, torch.tensor([ids]))[0, -1].argmax()))
             assert answer.text == tokenizer.decode(ids[-8:], skip_special_tokens=True)
+
+
+def guarded(d_model=4, tau=0.5, clamp=3.0, min_tokens=2):
+    """Two latents, the first two dimensions; active above .5."""
+    encoder = torch.eye(d_model)[:2]
+    numbers = {"max_norm": float("inf"), "tau": tau, "clamp": clamp}
+    parts = {"encoder": encoder, "decoder": encoder, "bias": torch.zeros(2), "threshold": torch.full((2,), 0.5)}
+    return dsg_kind.rewrite(parts | {k: torch.tensor([v]) for k, v in numbers.items()}, min_tokens)
+
+
+def test_dsg_clamps_active_latents_where_the_share_so_far_exceeds_the_threshold():
+    h = torch.tensor([[[2.0, 0.4, 3, -1], [0, 0, 5, 5], [0, 4, 1, 1], [1, 1, 0, 0], [0, 0, 2, 0]]])
+    out, now = guarded()(h, torch.ones(1, 5, dtype=torch.bool), None)
+    # Shares 1 (too short), 1/2 (not above), 2/3, 3/4, 3/5: in the third and fourth text the active ones become -3.
+    expected = h.clone()
+    expected[0, 2, 1] = expected[0, 3, 0] = expected[0, 3, 1] = -3
+    assert torch.equal(out, expected)
+    assert (now.active.tolist(), now.total.tolist(), now.columns) == ([[3]], [[5]], 5)
+
+
+def test_dsg_of_nothing_active_or_of_a_share_of_one_is_the_identity():
+    h, text = random(2, 6, 4), torch.ones(2, 6, dtype=torch.bool)
+    assert torch.equal(guarded(tau=1.0)(h, text, None)[0], h)
+    quiet = h.clamp(max=0.4)
+    assert torch.equal(guarded(tau=-1.0)(quiet, text, None)[0], quiet)
+
+
+def test_dsg_counts_no_special_token_and_goes_on_where_it_stopped():
+    h, text = random(3, 9, 4, scale=2.0), torch.ones(3, 9, dtype=torch.bool)
+    whole, end = guarded()(h, text, None)
+    pads = torch.full((3, 2, 4), 9.0)
+    padded, same = guarded()(torch.cat([pads, h], 1), torch.cat([text[:, :2] & False, text], 1), None)
+    assert torch.equal(padded[:, 2:], whole) and torch.equal(padded[:, :2], pads)
+    assert torch.equal(same.total, end.total) and torch.equal(same.active, end.active)
+    first, before = guarded()(h[:, :4], text[:, :4], None)
+    steps = [first]
+    for i in range(4, 9):
+        step, before = guarded()(h[:, i : i + 1], text[:, i : i + 1], before)
+        steps.append(step)
+    assert torch.equal(torch.cat(steps, 1), whole) and not torch.equal(whole, h)
+
+
+def test_dsg_refuses_a_cache_that_it_has_not_seen_from_the_start(loaded, tokens):
+    model, _ = loaded
+    cache = DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(input_ids=tokens, past_key_values=cache)
+        with attached_edits(model, [dsg_edit(model.config.hidden_size)]), pytest.raises(ValueError, match="before the"):
+            model(input_ids=tokens[:, :1], past_key_values=cache)
+
+
+def test_a_gate_scales_the_suppression_of_each_token(loaded):
+    model, _ = loaded
+    d_model = model.config.hidden_size
+    parts = {n.split(".")[1]: v for n, v in gated_sae_edit(d_model).tensors.items()}
+    ungated = {n: v for n, v in parts.items() if "gate" not in n}
+    h = random(2, 3, d_model, seed=9)
+    x = torch.relu((h - parts["gate_mean"]) / parts["gate_scale"] @ parts["gate_in"].T + parts["gate_in_bias"])
+    gate = torch.sigmoid(x @ parts["gate_out"] + parts["gate_out_bias"])[..., None]
+    expected = h + gate * (sae_kind.rewrite(ungated)(h) - h)
+    assert torch.allclose(sae_kind.rewrite(parts)(h), expected, atol=1e-4)
+    closed = parts | {"gate_out": parts["gate_out"] * 0, "gate_out_bias": torch.tensor([-1e4])}
+    assert torch.equal(sae_kind.rewrite(closed)(h), h)
 
 
 def test_hook_edit_is_loreft_with_and_without_a_gate():

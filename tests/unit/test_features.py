@@ -252,9 +252,29 @@ def test_the_stage_selects_the_latents_that_were_put_in(tiny_model, tmp_path):
     main(
         activations=made["layers"], index=made["index"], corpus=made["corpus"], ranking=str(tmp_path / "layers.parquet"),
         weights=str(tmp_path / "w.safetensors"), cfg=str(tmp_path / "cfg.json"), model=made["model"],
-        features=str(tmp_path / "f.parquet"), site=1, settings={"selector": "contrast", "count": 2, "seed": 0},
+        features=str(tmp_path / "f.parquet"), latent_tokens=str(tmp_path / "t.parquet"), site=1, settings={"selector": "contrast", "count": 2, "seed": 0},
         runtime=RUNTIME,
     )  # fmt: skip
     table = tables.read(tmp_path / "f.parquet", tables.FEATURES)
     assert len(table) == 6 and set(table["layer"]) == {LAYERS[0]}
     assert table.loc[table["contrast_selected"], "latent"].isin([0, 1]).any()
+    shown = tables.read(tmp_path / "t.parquet", tables.LATENT_TOKENS)
+    taken = set(table.loc[table["contrast_selected"], "latent"])
+    assert set(shown["latent"]) <= taken and "hi" in set(shown["language"])
+    assert shown.groupby(["latent", "language"])["activation"].is_monotonic_decreasing.all()
+
+
+def test_top_tokens_are_distinct_and_best_first():
+    from mmie.latent_tokens import top_tokens
+
+    class Letters:
+        def decode(self, ids):
+            return "abcdefgh"[ids[0]]
+
+    code = SparseCode(torch.eye(2), torch.zeros(2), torch.eye(2), torch.zeros(2), torch.full((2,), 0.5))
+    states = torch.tensor([[1.0, 0], [3, 0], [2, 0], [0.4, 0], [0, 9], [5, 0]])
+    tokens = pd.DataFrame({"row": range(6), "token": [1, 1, 0, 2, 1, 3], "language": [*["hi"] * 5, "en"]})
+    found = top_tokens(code, [0, 1], states, tokens[tokens["row"] != 5], Letters())
+    hindi = [(r.latent, r.rank, r.token, r.activation) for r in found.itertuples()]
+    assert hindi == [(0, 1, "b", 3.0), (0, 2, "a", 2.0), (1, 1, "b", 9.0)]
+    assert set(top_tokens(code, [0], states, tokens, Letters())["language"]) == {"hi", "en"}

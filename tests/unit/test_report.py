@@ -40,6 +40,8 @@ def write_report(inputs, folder, settings=None):
         "lid",
         "features",
         "quality",
+        "latent_tokens",
+        "transfer",
         "lid_quality",
     )
     script.main(**{k: inputs[k] for k in wanted}, **images, **out, settings=settings or report_settings(ARMS))
@@ -111,6 +113,16 @@ def test_no_path_and_no_clock_time_is_in_it(written, inputs):
 
 def test_the_same_inputs_give_the_same_bytes(inputs, written, tmp_path):
     assert write_report(inputs, tmp_path / "again") == written
+
+
+def test_latents_show_their_tokens_and_each_arm_how_the_autoencoder_fits_it(inputs, written, tmp_path):
+    section = written["html"].split('<section id="latents"')[1].split("</section>")[0]
+    assert section.count("Tokens on which these latents") == 2 and EVIL not in section
+    clean = {**inputs, "latent_tokens": inputs["latent_tokens"][:1]}
+    assert write_report(clean, tmp_path)["html"].count("Tokens on which these latents") == 1
+    for arm, value in (("base", "0.840"), ("lora", "0.610"), ("broken", "0.610")):
+        row = re.search(rf"</span>{arm}</th>(.*?)</tr>", section)[1]
+        assert re.findall(r"<td>(.*?)</td>", row) == [value, "32.5", "0.250", "120", "120"]
 
 
 def test_reads_without_sites_mixed_prompts_and_romanised_text(tmp_path, inputs):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,12 +13,15 @@ import torch
 
 from mmie import sae, tables
 from mmie.model import load
-from mmie.sae_quality import behaviour, reconstruction
+from mmie.sae_quality import behaviour, probing, reconstruction
+from mmie.sae_sources import adopt
 from mmie.sparse_code import SparseCode, encoder_of
 from small_cache import LAYERS, small_corpus, write_cache
 from tiny import RUNTIME
 
-SETTINGS = sae.Settings(d_sae=64, k=4, matryoshka_widths=[16, 64], steps=60, batch_size=64, lr=3e-3, seed=0)
+SETTINGS = sae.Settings(
+    "matryoshka", d_sae=64, k=4, matryoshka_widths=[16, 64], steps=60, batch_size=64, lr=3e-3, seed=0
+)
 
 
 def made_of_latents(n=600, d=16, atoms=24, active=3):
@@ -57,6 +61,110 @@ def test_saelens_loads_the_folder_and_encodes_the_same(trained, folder):
     assert torch.equal(theirs.encode(x), ours.encode(x))
     torch.testing.assert_close(theirs.decode(theirs.encode(x)), ours.decode(ours.encode(x)))
     assert 0 < (ours.encode(x) > 0).float().sum(-1).mean() < 16
+
+
+@pytest.mark.parametrize("architecture", ["batch_topk", "topk", "jumprelu"])
+def test_every_architecture_is_trained_by_saelens_and_saved_as_one_it_loads(architecture, trained, tmp_path):
+    from sae_lens import SAE
+
+    settings = replace(SETTINGS, architecture=architecture, steps=150, matryoshka_widths=[64])
+    states, rows = trained[0], torch.arange(500)
+    code, cfg, log = sae.train(states, rows, settings, sae.metadata("tiny", 3))
+    sae.save(code, cfg, tmp_path / "sae_weights.safetensors", tmp_path / "cfg.json")
+    theirs, ours = SAE.load_from_disk(tmp_path), encoder_of(tmp_path / "sae_weights.safetensors", tmp_path / "cfg.json")
+    x = states[500:].float()
+    assert theirs.cfg.architecture() == "jumprelu"
+    torch.testing.assert_close(theirs.encode(x), ours.encode(x), rtol=1e-4, atol=0.1)
+    torch.testing.assert_close(ours.W_dec.norm(dim=-1), torch.ones(64))
+    tokens = pd.DataFrame({"language": "x", "row": range(500, 600)})
+    found = reconstruction(ours, states, tokens).iloc[0]
+    assert found["explained_variance"] > 0.4
+    assert 0.4 * settings.k < found["l0"] < 2.5 * settings.k
+    assert log["explained_variance"].iloc[-1] > log["explained_variance"].iloc[0]
+
+
+def test_a_topk_autoencoder_gets_the_threshold_that_keeps_k_on_average():
+    settings = replace(SETTINGS, architecture="topk")
+    states = made_of_latents()
+    code, _, _ = sae.train(states, torch.arange(600), settings, sae.metadata("tiny", 3))
+    assert float((code.encode(states) > 0).float().sum(-1).mean()) == pytest.approx(settings.k, abs=0.1)
+    assert code.threshold.unique().numel() == 1
+
+
+def local(tmp_path, **change):
+    """A folder that SAELens reads: a ReLU or JumpReLU autoencoder whose decoder rows are no unit vectors."""
+    from safetensors.torch import save_file
+
+    parts = {name: value.contiguous() for name, value in vars(random_code()).items() if torch.is_tensor(value)}
+    cfg = {"architecture": "jumprelu", "d_in": 8, "d_sae": 32, "dtype": "float32", "device": "cpu"}
+    cfg |= {"apply_b_dec_to_input": False, "normalize_activations": "none", "reshape_activations": "none"} | change
+    if cfg["architecture"] != "jumprelu":
+        parts.pop("threshold")
+    save_file(parts, tmp_path / "sae_weights.safetensors")
+    (tmp_path / "cfg.json").write_text(json.dumps({**cfg, "metadata": {}}))
+    return {"source": "local", "ids": {"3": str(tmp_path)}}
+
+
+@pytest.mark.parametrize("architecture", ["jumprelu", "standard"])
+def test_an_autoencoder_of_others_is_adopted_with_unit_rows(tmp_path, architecture):
+    from sae_lens import SAE
+
+    settings = local(tmp_path, architecture=architecture)
+    theirs = SAE.load_from_disk(tmp_path)
+    code, cfg, steps = adopt(settings, 3, 8)
+    x = torch.randn(20, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(code.decode(code.encode(x)), theirs.decode(theirs.encode(x)), rtol=1e-4, atol=1e-4)
+        assert torch.equal(code.encode(x) > 0, theirs.encode(x) > 0)
+    torch.testing.assert_close(code.W_dec.norm(dim=-1), torch.ones(32))
+    assert steps.empty
+    sae.save(code, cfg, tmp_path / "again/sae_weights.safetensors", tmp_path / "again/cfg.json")
+    again = encoder_of(tmp_path / "again/sae_weights.safetensors", tmp_path / "again/cfg.json")
+    assert torch.equal(again.encode(x), code.encode(x))
+    torch.testing.assert_close(SAE.load_from_disk(tmp_path / "again").encode(x), code.encode(x), rtol=1e-4, atol=1e-4)
+
+
+def test_pretrained_asks_saelens_for_release_and_id(tmp_path, monkeypatch):
+    from sae_lens import SAE
+
+    local(tmp_path)
+    asked = []
+
+    def from_pretrained(release, name):
+        asked.append((release, name))
+        return SAE.load_from_disk(tmp_path)
+
+    monkeypatch.setattr(SAE, "from_pretrained", from_pretrained)
+    adopt({"source": "pretrained", "release": "a-release", "ids": {"12": "an-id"}}, 12, 8)
+    assert asked == [("a-release", "an-id")]
+
+
+def test_an_autoencoder_that_does_not_fit_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"sae\.ids\.3.*reads 8 dimensions, and the model has 16"):
+        adopt(local(tmp_path), 3, 16)
+    with pytest.raises(ValueError, match=r"sae\.ids\.3.*normalises"):
+        adopt(local(tmp_path, normalize_activations="layer_norm"), 3, 8)
+
+
+def test_sparse_probes_find_the_latent_of_a_language_and_no_other():
+    draw = torch.Generator().manual_seed(0)
+    languages, n = ["a", "b", "c"], 60
+    states, rows = [], []
+    for split in ("train", "tune"):
+        for text in range(n):
+            language = languages[text % 3]
+            h = torch.rand(4, 8, generator=draw)
+            h[:, 5] += 3 * (language == "a")
+            rows += [(f"{split}{text}", language, split)] * 4
+            states.append(h)
+    tokens = pd.DataFrame(rows, columns=["doc_id", "language", "split"]).assign(row=range(len(rows)))
+    code = SparseCode(torch.eye(8), torch.zeros(8), torch.eye(8), torch.zeros(8), torch.zeros(8))
+    found = probing(code, torch.cat(states).bfloat16(), tokens).set_index("language")
+    assert set(found.index) == {"a", "b", "c", "all"}
+    assert found.loc["a", "auc_1"] == 1.0 and found.loc["a", "auc_5"] == 1.0
+    # b and c differ from each other by nothing; one latent tells either from a, so that half of the others are lower.
+    assert found.loc[["b", "c"], "auc_1"].between(0.55, 0.95).all()
+    assert found.loc["all", "auc_1"] == pytest.approx(found.loc[["a", "b", "c"], "auc_1"].mean())
 
 
 def test_the_folder_holds_two_files_that_name_no_place_and_no_time(folder):
@@ -108,6 +216,7 @@ def test_batches_are_epochs_over_the_rows_given():
         ({"matryoshka_widths": [16, 32]}, "matryoshka_widths"),
         ({"matryoshka_widths": [64, 16]}, "rise"),
         ({"k": 16}, "sae.k"),
+        ({"architecture": "topk", "k": 64}, "sae.k: 64"),
     ],
 )
 def test_contradictory_settings_are_named(change, key):
@@ -209,7 +318,7 @@ def test_the_stage_writes_a_folder_and_its_tables(tiny_model, tmp_path):
     main(
         activations=made["layers"], index=made["index"], corpus=made["corpus"], ranking=str(ranking), model=made["model"],
         **{name: str(site / file) for name, file in paths.items()}, site=2,
-        settings={**vars(SETTINGS), "steps": 12, "candidates": LAYERS}, runtime=RUNTIME,
+        settings={**vars(SETTINGS), "source": "train", "steps": 12, "candidates": LAYERS}, runtime=RUNTIME,
     )  # fmt: skip
     assert sorted(p.name for p in site.iterdir()) == sorted(paths.values())
     training = tables.read(site / "training.parquet", tables.SAE_TRAINING)

@@ -8,7 +8,7 @@ import pytest
 
 pytestmark = pytest.mark.xdist_group("workflow")  # one worker, so that the finished project is made once
 
-AFTER_ARM = {"generate", "score_lid", "score_texts", "probe"}
+AFTER_ARM = {"generate", "score_lid", "score_texts", "probe", "transfer_sae"}
 JUDGEMENT = {"metrics", "gate", "figures", "report"}
 
 
@@ -61,8 +61,9 @@ def test_a_gate_margin_reruns_gate_and_report_only(finished):
 def test_a_new_seed_runs_only_its_jobs(finished):
     (finished.folder / "tests/extra.yaml").write_text("seeds: [0, 1]\n")
     planned = finished.planned()
-    seeded = 4  # lora, reft, grun, random_gate
-    expected = {**dict.fromkeys(AFTER_ARM, seeded + 1), "unlearn": seeded, "probe": seeded, "attack": 1}
+    seeded = 5  # lora, reft, grun, sae_gate, random_gate
+    expected = {**dict.fromkeys(AFTER_ARM, seeded + 1), **dict.fromkeys(["unlearn", "probe", "transfer_sae"], seeded)}
+    expected["attack"] = 1
     assert {rule: planned[rule] for rule in expected} == expected
     assert set(planned) == set(expected) | JUDGEMENT
 

@@ -98,6 +98,7 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
     count, candidates = config["layers"]["count"], config["layers"]["candidates"]
     if count > len(candidates):
         yield f"`layers.count: {count}` is more than the {len(candidates)} of `layers.candidates`."
+    yield from _autoencoders(config["sae"], candidates)
     yield from _further_texts(data)
     files = {
         "data.corpus": data["corpus"],
@@ -119,6 +120,22 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
         )
     if config["generation"]["max_new_tokens"] < 8:
         yield "`generation.max_new_tokens` below 8 leaves too few words to tell a language."
+
+
+def _autoencoders(sae: dict[str, Any], candidates: list[int]) -> Iterator[str]:
+    source, ids = sae["source"], sae["ids"]
+    if (source == "pretrained") != (sae["release"] is not None):
+        yield f"`sae.release: {sae['release']}` with `sae.source: {source}`: `pretrained` needs a release, others none."
+    if source == "train":
+        if ids:
+            yield "`sae.ids` names autoencoders and `sae.source: train` uses none: empty the one or change the other."
+        return
+    for layer in candidates:
+        if str(layer) not in ids:
+            yield f"`sae.ids.{layer}` is missing: layer {layer} is one of `layers.candidates`, and may be chosen."
+    for layer, path in ids.items():
+        if source == "local" and not (Path(project_path(path)) / "cfg.json").exists():
+            yield f"`sae.ids.{layer}: {path}`: no SAELens folder there (no {project_path(path)}/cfg.json)."
 
 
 def _further_texts(data: dict[str, Any]) -> Iterator[str]:

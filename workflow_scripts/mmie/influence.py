@@ -12,9 +12,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mmie import objectives
 from mmie.examples import IGNORE, RETAIN, Batch, collate, plain
+from mmie.losses import SampledHead
 from mmie.model import decoder_layers
 from mmie.sparse_code import SparseCode
-from mmie.unlearn import SampledHead
 
 TEXTS = 12
 """Texts per language: the model runs forward and, above the site, backward on each."""

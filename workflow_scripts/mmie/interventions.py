@@ -1,12 +1,13 @@
 """
-Interventions on the residual stream while they are trained: pyreft's LoReFT, and its gated form, GRUN.
+Interventions on the residual stream while they are trained: pyreft's LoReFT, its gated form, GRUN, and the gated
+suppression of latents.
 
-Once trained they are frozen into the plain tensors of edit kind ``hook``; inference needs none of this.
+Once trained they are frozen into the plain tensors of their edit kind; inference needs none of this.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from pyreft.interventions import LoreftIntervention
@@ -14,6 +15,21 @@ from transformers import PreTrainedModel
 
 from mmie.edits.hook import layer_of, on_output
 from mmie.unlearn import Statistics
+
+
+class Gated(Protocol):
+    """An intervention with a gate on the standardised state."""
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+    gate: torch.nn.Sequential
+    log_odds: torch.Tensor | None
+    """The gate's, of the last forward pass, ``[batch, token, 1]``."""
+
+
+def new_gate(d_model: int, hidden: int) -> torch.nn.Sequential:
+    """d_model → hidden → 1, log-odds of the standardised state."""
+    return torch.nn.Sequential(torch.nn.Linear(d_model, hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 1))
 
 
 class Loreft(LoreftIntervention):
@@ -77,9 +93,7 @@ class Grun(Loreft):
 
     def __init__(self, rank: int, seen: Statistics, hidden: int) -> None:
         super().__init__(rank, seen)
-        self.gate = torch.nn.Sequential(
-            torch.nn.Linear(len(seen.mean), hidden), torch.nn.ReLU(), torch.nn.Linear(hidden, 1)
-        )
+        self.gate = new_gate(len(seen.mean), hidden)
         self.log_odds: torch.Tensor | None = None
 
     def delta(self, x: torch.Tensor) -> torch.Tensor:
@@ -90,20 +104,52 @@ class Grun(Loreft):
     @torch.no_grad()
     def tensors(self) -> dict[str, torch.Tensor]:
         """The tensors of edit kind ``hook``, with the gate's."""
-        first, second = cast(torch.nn.Linear, self.gate[0]), cast(torch.nn.Linear, self.gate[2])
-        return {
-            **super().tensors(),
-            "gate_mean": self.mean,
-            "gate_scale": self.deviation,
-            "gate_in": first.weight,
-            "gate_in_bias": first.bias,
-            "gate_out": second.weight[0],
-            "gate_out_bias": second.bias,
-        }
+        return {**super().tensors(), **gate_tensors(self)}
+
+
+class Suppression(torch.nn.Module):
+    """
+    h − g(h) · Σ_{i∈K} s · z_i · d_i: edit kind ``sae_gate`` while its gate, g = σ(MLP(x)), is trained.
+
+    ``parts`` are one layer's tensors of that kind, which stay as they are.
+    """
+
+    def __init__(self, parts: Mapping[str, torch.Tensor], seen: Statistics, hidden: int) -> None:
+        super().__init__()
+        self.mean, self.deviation = (value.float().to(parts["bias"].device) for value in (seen.mean, seen.deviation))
+        self.parts = dict(parts)
+        self.gate = new_gate(len(seen.mean), hidden)
+        self.log_odds: torch.Tensor | None = None
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        """The rewritten hidden states, fp32 ``[batch, token, d_model]``; attention sinks pass unchanged."""
+        self.log_odds = self.gate((h - self.mean) / self.deviation)
+        pre = torch.nn.functional.linear(h, self.parts["encoder"], self.parts["bias"])
+        taken = (pre * (pre > self.parts["threshold"].clamp(min=0))) @ self.parts["decoder"]
+        is_sink = h.norm(dim=-1, keepdim=True) > self.parts["max_norm"]
+        return torch.where(is_sink, h, h - torch.sigmoid(self.log_odds) * taken)
+
+    @torch.no_grad()
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The tensors of edit kind ``sae_gate``, with the gate's."""
+        return {**self.parts, **gate_tensors(self)}
+
+
+def gate_tensors(edit: Gated) -> dict[str, torch.Tensor]:
+    """A gate's tensors, by the names of edit kind ``hook``."""
+    first, second = (cast(torch.nn.Linear, edit.gate[i]) for i in (0, 2))
+    return {
+        "gate_mean": edit.mean,
+        "gate_scale": edit.deviation,
+        "gate_in": first.weight,
+        "gate_in_bias": first.bias,
+        "gate_out": second.weight[0],
+        "gate_out_bias": second.bias,
+    }
 
 
 @contextmanager
-def intervening(model: PreTrainedModel, edits: Mapping[int, Loreft]) -> Iterator[None]:
+def intervening(model: PreTrainedModel, edits: Mapping[int, Loreft | Suppression]) -> Iterator[None]:
     """Inside the block each layer's output passes through its intervention, differentiably."""
     with ExitStack() as undo:
         for n, edit in edits.items():
@@ -112,8 +158,8 @@ def intervening(model: PreTrainedModel, edits: Mapping[int, Loreft]) -> Iterator
         yield
 
 
-def frozen(edits: Mapping[int, Loreft]) -> dict[str, torch.Tensor]:
-    """Tensors of edit kind ``hook``, of all layers."""
+def frozen(edits: Mapping[int, Loreft | Suppression]) -> dict[str, torch.Tensor]:
+    """Tensors of their edit kind, of all layers."""
     return {
         f"layer{n}.{name}": value.detach().cpu() for n, edit in edits.items() for name, value in edit.tensors().items()
     }

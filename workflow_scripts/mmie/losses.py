@@ -1,7 +1,7 @@
 """The losses of one batch: one forward pass of the edited model, compared with labels, with base, or with noise."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
@@ -46,12 +46,14 @@ class Reference:
 
 @dataclass(frozen=True)
 class Target:
-    """What RMU pulls towards, the same in every batch of a run."""
+    """What the objective of a run needs beside base, the same in every batch."""
 
     norm: float
     """The unit of distances between states, as in `Reference`."""
     noise: torch.Tensor | None
-    """c · e ``[d_model]``; None unless ``objective: rmu``."""
+    """c · e ``[d_model]``, which RMU pulls towards; None unless ``objective: rmu``."""
+    latents: Callable[[Batch], torch.Tensor] | None = None
+    """The forget loss of ``objective: suppress``, called after the forward pass of a batch."""
 
 
 class SampledHead:
@@ -143,6 +145,9 @@ def losses_of(
         case "simnpo":
             lengths = sums(torch.ones_like(rows[forget], dtype=torch.float32))
             forget_loss = objectives.simnpo(sums(nll_of(forget)), lengths, params.simnpo_beta, params.simnpo_delta)
+        case "suppress":
+            assert target.latents is not None
+            forget_loss = target.latents(batch)
         case _:
             assert target.noise is not None
             states = seen[0][_text(batch, FORGET).to(model.device)]

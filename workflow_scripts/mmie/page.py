@@ -220,6 +220,33 @@ average of the other languages.</p>
 </table>
 </div>
 {% if site.count > site.rows | length %}<p class="more">and {{ site.count - site.rows | length }} more, in features.parquet.</p>{% endif %}
+{% if site.tokens.rows %}
+<details>
+<summary>Tokens on which these latents are most active</summary>
+<div class="scroll">
+<table class="numbers">
+<caption>Per language, best first, with the largest activation on each; nothing where the latent never fires. Train split.</caption>
+<thead><tr><th>Latent</th>{% for code, name in site.tokens.header %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in site.tokens.rows %}<tr><th scope="row">{{ row.latent }}</th>{% for cell in row.cells %}<td dir="auto">{% for token, activation in cell %}<span title="{{ activation }}">{{ token }}</span>{{ ' · ' if not loop.last }}{% endfor %}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+</details>
+{% endif %}
+{% if site.transfer.rows %}
+<div class="scroll">
+<table class="numbers">
+<caption>This autoencoder, trained on base, applied to every arm as it is. Rise of cross-entropy: when the layer’s output is replaced by the reconstruction, as a share of the arm’s own. Selected latents: their summed activation per token. Nothing is judged by it.</caption>
+<thead><tr><th>Arm</th>{% for name in site.transfer.header %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in site.transfer.rows %}<tr><th scope="row">{{ dot(row.colour) }}{{ row.arm }}</th>{% for cell in row.cells %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+{% endif %}
 </article>
 {% endfor %}
 </div>

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmie import prose, samples
+from mmie import prose, report_latents, samples
 from mmie.labels import (
     ASKS,
     CORE,
@@ -36,8 +36,6 @@ OUTCOMES = {
     "unclear": ("?", "cannot be certified"),
     "missing": ("–", "not tested"),
 }
-LATENTS_SHOWN = 12
-SELECTORS = ("semantic", "per_script", "contrast")
 
 
 def compose(
@@ -50,6 +48,8 @@ def compose(
     lid: pd.DataFrame,
     features: pd.DataFrame,
     quality: pd.DataFrame,
+    latent_tokens: pd.DataFrame,
+    transfer: pd.DataFrame,
     requirements: str,
 ) -> Context:
     """
@@ -75,7 +75,7 @@ def compose(
         "samples": _samples(settings, prompts, corpus, generations, lid),
         "sample_arms": [{"arm": arm, "colour": arm_colours(arms)[arm]} for arm in arms],
         "captions": prose.captions(data, decision),
-        "latents": _latents(features, quality, settings["selector"]),
+        "latents": report_latents.latents(features, quality, latent_tokens, transfer, settings),
         "limits": prose.limits(settings, decision, prompts, generations),
         "arms": settings["arms"],
         "pins": _pins(requirements),
@@ -266,44 +266,6 @@ def _samples(
     return found
 
 
-def _latents(features: pd.DataFrame, quality: pd.DataFrame, selector: str) -> list[Context]:
-    """Per site: how good its autoencoder is, and the latents that the configured selector took."""
-    others = [name for name in SELECTORS if name != selector]
-    found = []
-    for site in sorted(set(features["site"])):
-        rows = features[features["site"] == site]
-        chosen = rows[rows[f"{selector}_selected"]].sort_values([selector, "latent"], ascending=[False, True])
-        overall = quality[(quality["site"] == site) & (quality["language"] == "all")]
-        found.append(
-            {
-                "site": int(site),
-                "layer": int(rows["layer"].iloc[0]),
-                "selector": _words(selector),
-                "scores": [_words(name) for name in (selector, *others)],
-                "alive": f"{int(rows['alive'].sum())} of {len(rows)}",
-                "count": len(chosen),
-                "quality": {
-                    "explained variance": number(float(overall["explained_variance"].iloc[0])),
-                    "active latents per token": number(float(overall["l0"].iloc[0])),
-                    "dead": f"{overall['dead_share'].iloc[0]:.1%}",
-                    "cost of the reconstruction": f"{number(float(overall['ce_delta'].iloc[0]))} nats per token",
-                }
-                if len(overall)
-                else {},
-                "rows": [
-                    {
-                        "latent": int(row["latent"]),
-                        "frequency": f"{row['frequency']:.2%}",
-                        "scores": [number(row[name]) for name in (selector, *others)],
-                        "also": ", ".join(_words(name) for name in others if row[f"{name}_selected"]),
-                    }
-                    for row in chosen.head(LATENTS_SHOWN).to_dict("records")
-                ],
-            }
-        )
-    return found
-
-
 def _pins(requirements: str) -> list[tuple[str, str]]:
     """Package and version of every pinned requirement."""
     lines = (line.split("#")[0].split(";")[0].strip() for line in requirements.splitlines())
@@ -321,7 +283,3 @@ def _tag(code: str) -> str:
     if suffix == "mixed" or stem in ("und", "other", "latin"):
         return ""
     return f"{stem}-Latn" if suffix == "latn" else stem
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -1,8 +1,7 @@
 """Sparse autoencoders: trained with SAELens on the activation cache, saved as a folder that SAELens loads."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,45 +9,14 @@ import pandas as pd
 import torch
 
 from mmie import files, stage, tensors
+from mmie.sae_architectures import Settings, inference_form, untrained
 from mmie.sparse_code import TENSORS, SparseCode
 
 LOG_EVERY = 10
 DEAD_WINDOW = 50
 """Steps without firing after which a latent counts as dead, and is trained on the residual instead."""
-THRESHOLD_RATE = 0.03
-"""Of SAELens' moving average of the activation threshold: its own 0.01 is still far from converged after 300 steps."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Config `sae`: a Matryoshka BatchTopK autoencoder (2503.17547, 2412.06410)."""
-
-    d_sae: int
-    k: float
-    """Active latents per token, on average over a batch."""
-    matryoshka_widths: list[int]
-    """Each prefix of the latents must reconstruct on its own: rising, the last one is ``d_sae``."""
-    steps: int
-    batch_size: int
-    """Tokens a step."""
-    lr: float
-    """Adam's; a tenth of it at the end."""
-    seed: int
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> "Settings":
-        """From a rule's settings, which hold more."""
-        return cls(**{field.name: settings[field.name] for field in fields(cls)})
-
-    def __post_init__(self) -> None:
-        widths = self.matryoshka_widths
-        if sorted(set(widths)) != widths or not widths or widths[0] < 1 or widths[-1] != self.d_sae:
-            raise ValueError(
-                f"config `sae.matryoshka_widths: {widths}` must rise and end in `sae.d_sae: {self.d_sae}`, "
-                f"for example {[self.d_sae // 16, self.d_sae // 4, self.d_sae]}."
-            )
-        if not 0 < self.k < widths[0]:
-            raise ValueError(f"config `sae.k: {self.k}` must lie between 0 and the first width, {widths[0]}.")
+SAMPLE = 4096
+"""Training tokens on which the threshold of a ``topk`` autoencoder is measured."""
 
 
 def rows_of_split(tokens: pd.DataFrame, split: str) -> torch.Tensor:
@@ -97,26 +65,15 @@ def train(
     and the input is scaled to the norm √d_model that the learning rate expects; both are folded into the weights.
     """
     # SAELens takes 7 s to import: only training pays for it.
-    from sae_lens import MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAEConfig, SAETrainer
+    from sae_lens import SAETrainer
     from sae_lens.config import SAETrainerConfig
 
     d_model = states.shape[1]
     mean, norm = _mean_and_norm(states, rows)
     scale = d_model**0.5 / norm
-    config = MatryoshkaBatchTopKTrainingSAEConfig(
-        d_in=d_model,
-        d_sae=settings.d_sae,
-        k=settings.k,
-        matryoshka_widths=list(settings.matryoshka_widths),
-        decoder_init_norm=1.0,
-        normalize_activations="expected_average_only_in",
-        topk_threshold_lr=THRESHOLD_RATE,
-        device="cpu",
-        dtype="float32",
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        sae = MatryoshkaBatchTopKTrainingSAE(config)
+        sae = untrained(settings, d_model)
     sae.b_dec.data.copy_(mean * scale)
     sae.to(device=device)
     batches = shuffled(states, rows, settings.batch_size, settings.seed)
@@ -142,13 +99,10 @@ def train(
         trainer.n_training_steps += 1
         if step % LOG_EVERY == 0 or step == settings.steps:
             log.append(_logged(step, out, int(trainer.dead_neurons.sum())))
-    sae.fold_activation_norm_scaling_factor(scale)
     sae.to(device="cpu")
-    parts = sae.state_dict()
-    sae.process_state_dict_for_saving_inference(parts)
     sae.cfg.metadata = type(sae.cfg.metadata)(**{**sae.cfg.metadata.to_dict(), **about})
-    code = SparseCode(**{name: parts[name].float().clone() for name in TENSORS})
-    return code, sae.cfg.get_inference_sae_cfg_dict(), pd.DataFrame(log)
+    parts, described = inference_form(sae, scale, states[rows[:: max(1, len(rows) // SAMPLE)]])
+    return SparseCode(**{name: parts[name] for name in TENSORS}), described, pd.DataFrame(log)
 
 
 def save(

@@ -4,8 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mmie.batches import by_length, encode, padded
@@ -14,6 +18,10 @@ from mmie.sparse_code import SparseCode
 
 TEXTS = 5
 """Texts per language on which the model is run: its head over a large vocabulary is nearly all of the work."""
+SPARSE = (1, 5)
+"""Latents that a sparse probe may read."""
+PROBED = 300
+"""Texts per language that it is trained on, and as many that it is tested on: every latent of each is in memory."""
 CHUNK = 2048
 ROWS = 256
 BATCH_TOKENS = 2048
@@ -51,6 +59,45 @@ def reconstruction(code: SparseCode, states: torch.Tensor, tokens: pd.DataFrame)
             }
         )
     return pd.DataFrame(found)
+
+
+def probing(code: SparseCode, states: torch.Tensor, tokens: pd.DataFrame) -> pd.DataFrame:
+    """
+    How well a few latents tell each language from all others, ``auc_1`` and ``auc_5`` (k-sparse probing, 2305.01610).
+
+    Per text, mean activations; on the train split the k latents with the largest standardised difference between the
+    language's texts and the others', and a logistic regression on them; its AUC on the tune split. ``all`` is the mean
+    over languages. Controls count as languages of their own: a latent of a script is not one of its language.
+    """
+    train, tune = (_pooled(code, states, tokens[tokens["split"] == split]) for split in ("train", "tune"))
+    rows = []
+    for language in sorted(set(train[1])):
+        labels = [found == language for _, found in (train, tune)]
+        difference = train[0][labels[0]].mean(0) - train[0][~labels[0]].mean(0)
+        best = np.argsort(-np.abs(difference) / (train[0].std(0) + 1e-9), kind="stable")
+        row: dict[str, Any] = {"language": language}
+        for k in SPARSE:
+            chosen, scale = best[:k], train[0][:, best[:k]].std(0) + 1e-9
+            probe = LogisticRegression(class_weight="balanced").fit(train[0][:, chosen] / scale, labels[0])
+            row[f"auc_{k}"] = roc_auc_score(labels[1], probe.decision_function(tune[0][:, chosen] / scale))
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    return pd.concat([table, table.mean(numeric_only=True).to_frame().T.assign(language="all")], ignore_index=True)
+
+
+@torch.inference_mode()
+def _pooled(
+    code: SparseCode, states: torch.Tensor, tokens: pd.DataFrame
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.object_]]:
+    """Mean latents of each text ``[text, d_sae]``, and its language."""
+    texts = tokens.drop_duplicates("doc_id").groupby("language", sort=False).head(PROBED)
+    tokens = tokens[tokens["doc_id"].isin(texts["doc_id"])]
+    number, _ = pd.factorize(tokens["doc_id"])
+    total = torch.zeros(len(texts), code.b_enc.numel(), dtype=torch.float64)
+    parts = torch.tensor(tokens["row"].to_numpy()).split(CHUNK), torch.tensor(number).split(CHUNK)
+    for rows, which in zip(*parts, strict=True):
+        total.index_add_(0, which, code.encode(states[rows]).double())
+    return total.numpy() / np.bincount(number)[:, None], texts["language"].to_numpy()
 
 
 @torch.inference_mode()

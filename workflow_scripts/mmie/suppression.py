@@ -10,19 +10,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mmie import tables
 from mmie.edits import Edit
-from mmie.examples import RETAIN, collate, plain, training_rows
-from mmie.sparse_code import encoder_of
-from mmie.unlearn import Sources, layer_statistics
+from mmie.sparse_code import SparseCode, encoder_of
+from mmie.train_states import sink_norms
+from mmie.unlearn import Sources
 
 Chosen = list[tuple[int, list[int]]]
 """(layer, latents) of each site, site 1 first."""
 
-PROBED = 24
-"""Texts on which the norm of attention sinks is measured."""
-
 
 def selected(given: Sources, selector: str) -> Chosen:
-    """The latents that ``selector`` took. Raises ValueError when it took none at any site."""
+    """
+    The latents that ``selector`` took, per site.
+
+    Raises ValueError when it took none at any site.
+    """
     chosen = [(layer, table.loc[table[f"{selector}_selected"], "latent"].tolist()) for layer, table in _features(given)]
     if not any(latents for _, latents in chosen):
         raise ValueError(
@@ -60,17 +61,28 @@ def suppression(
 
     It holds the rows of these latents alone, so that applying it needs no autoencoder.
     """
-    rows = training_rows(given.corpus, given.data, control=False)
-    texts = rows["text"].iloc[:: max(1, len(rows) // PROBED)].tolist()
-    probe = collate([plain(tokenizer, text, RETAIN, 32) for text in texts], 0, tokenizer)
-    layers = [layer for layer, latents in chosen if latents]
-    seen = layer_statistics(model, [probe], layers)
+    found, facts = rows_of(model, tokenizer, given, chosen)
+    for name in found:
+        if name.endswith(".decoder"):
+            found[name] = scale * found[name]
+    return Edit("sae_gate", tuple(sorted(int(n) for n in facts["latents"])), found, {"scale": scale, **facts})
+
+
+def rows_of(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, given: Sources, chosen: Chosen
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """
+    What an edit of chosen latents needs of the autoencoders, and which latents they are, as facts of its card.
+
+    Per layer n: ``layer{n}.encoder`` and ``.decoder`` ``[latent, d_model]``, ``.bias`` and ``.threshold`` ``[latent]``,
+    and ``.max_norm`` ``[1]``, above which a token is an attention sink.
+    """
+    norms = sink_norms(model, tokenizer, given, [layer for layer, latents in chosen if latents])
     found: dict[str, torch.Tensor] = {}
-    facts: dict[str, Any] = {"scale": scale, "latents": {}}
-    for path, (layer, latents) in zip(given.saes, chosen, strict=True):
+    latents_of: dict[str, list[int]] = {}
+    for code, (layer, latents) in zip(codes(given), chosen, strict=True):
         if not latents:
             continue
-        code = encoder_of(path, Path(path).parent / "cfg.json")
         ids = torch.tensor(latents)
         encoder = code.W_enc.T[ids]
         shift = encoder @ code.b_dec if code.subtracts_bias else torch.zeros(len(ids))
@@ -78,11 +90,16 @@ def suppression(
             f"layer{layer}.encoder": encoder,
             f"layer{layer}.bias": code.b_enc[ids] - shift,
             f"layer{layer}.threshold": code.threshold[ids],
-            f"layer{layer}.decoder": scale * code.W_dec[ids],
-            f"layer{layer}.max_norm": torch.tensor([seen[layer].max_norm]),
+            f"layer{layer}.decoder": code.W_dec[ids],
+            f"layer{layer}.max_norm": norms[layer],
         }
-        facts["latents"][str(layer)] = latents
-    return Edit("sae_gate", tuple(sorted(layers)), found, facts)
+        latents_of[str(layer)] = latents
+    return found, {"latents": latents_of}
+
+
+def codes(given: Sources) -> list[SparseCode]:
+    """The autoencoder of each site, site 1 first."""
+    return [encoder_of(path, Path(path).parent / "cfg.json") for path in given.saes]
 
 
 def _features(given: Sources) -> list[tuple[int, pd.DataFrame]]:

@@ -124,7 +124,7 @@ LAYERS = table(
 SAE_TRAINING = table(
     "sae_training",
     "results/sae/site{site}/training.parquet",
-    "One row per logged step of SAE training.",
+    "One row per logged step of SAE training; none where the autoencoder is not trained here.",
     column("site", INT, "Site, 1 is the best layer."),
     column("layer", INT, "Decoder layer."),
     column("step", INT, "Optimizer step, from 1."),
@@ -143,11 +143,31 @@ SAE_QUALITY = table(
     column("explained_variance", REAL, "1 − residual variance / variance, held out."),
     column("l0", REAL, "Active latents per token at the inference threshold."),
     column("dead_share", REAL, "Share of latents that never fire on these texts."),
+    column("auc_1", REAL, "AUC of the one best latent, chosen on train, that tells the language from all others."),
+    column("auc_5", REAL, "The same of a logistic regression on the five best."),
     column("ce", REAL, "Next-token cross-entropy of the model, nats per token."),
     column("ce_delta", REAL, "Its rise when the layer's output is replaced by the reconstruction, nats per token."),
     column("kl", REAL, "KL(model ‖ model with the reconstruction), nats per token."),
     column("n_tokens", INT, "Tokens on which the reconstruction was measured."),
     column("n_scored", INT, "Tokens on which cross-entropy and KL were measured: those of a few texts per language."),
+)
+SAE_TRANSFER = table(
+    "sae_transfer",
+    "results/transfer/{arm}/seed{seed}/plain.parquet",
+    "One row per run × SAE of base × language of the evaluated split, and one with language `all`.",
+    *RUN,
+    column("site", INT, "Site, 1 is the best layer."),
+    column("layer", INT, "Decoder layer."),
+    column("language", TEXT, "Language of the texts, or `all`."),
+    column("explained_variance", REAL, "1 − residual variance / variance of the edited model's states."),
+    column("l0", REAL, "Active latents per token at the inference threshold."),
+    column("dead_share", REAL, "Share of latents that never fire on these texts."),
+    column("selected", REAL, "Summed activation of the selected latents, mean over tokens, units of the states."),
+    column("ce", REAL, "Next-token cross-entropy of the edited model, nats per token."),
+    column("ce_delta", REAL, "Its rise when the layer's output is replaced by the reconstruction, nats per token."),
+    column("kl", REAL, "KL(edited model ‖ with the reconstruction), nats per token."),
+    column("n_tokens", INT, "Tokens on which the reconstruction was measured."),
+    column("n_scored", INT, "Tokens on which cross-entropy and KL were measured."),
 )
 FEATURES = table(
     "features",
@@ -181,6 +201,18 @@ FEATURES = table(
         "random_selected", FLAG, "Taken by the random control: alive latents, as many as the configured selector takes."
     ),
     column("why", TEXT, "Why the configured selector took it or not."),
+)
+LATENT_TOKENS = table(
+    "latent_tokens",
+    "results/sae/site{site}/latent_tokens.parquet",
+    "One row per latent of the configured selector × language × token: where it is most active, train split.",
+    column("site", INT, "Site, 1 is the best layer."),
+    column("layer", INT, "Decoder layer."),
+    column("latent", INT, "Index of the latent."),
+    column("language", TEXT, "Language of the texts, or a control; no row where the latent never fires."),
+    column("rank", INT, "1 for the most active token."),
+    column("token", TEXT, "The token, decoded by itself."),
+    column("activation", REAL, "Its largest activation on that token, units of the residual stream."),
 )
 TRAINING = table(
     "training",

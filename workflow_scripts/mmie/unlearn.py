@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,20 +135,23 @@ def optimise(
     gate_weight: float = 1.0,
     label: str = "unlearn",
     held: HeldOut | None = None,
+    latents: Callable[[Batch], torch.Tensor] | None = None,
 ) -> list[dict[str, Any]]:
     """
     Minimise forget_weight · forget + retain_weight · retain (+ gate_weight · gate) over ``parameters``, one step a
     batch.
 
     The model is frozen but for ``parameters``, which are attached to it. ``base`` is what `reference_states` found,
-    ``held`` what `held_out` did. ``gate_loss`` is called after each forward pass. AdamW without weight decay: decay
-    erases the orthogonal matrix of ReFT, whose parametrisation keeps it in a form that is not its value.
+    ``held`` what `held_out` did. ``gate_loss`` is called after each forward pass, and so is ``latents``, the forget
+    loss of ``objective: suppress``. AdamW without weight decay: decay erases the orthogonal matrix of ReFT, whose
+    parametrisation keeps it in a form that is not its value.
 
     Returns one row per step. Raises ValueError when the loss is no longer finite, or ``patience`` is asked for and
     ``held`` is not given.
     """
     optimizer = torch.optim.AdamW(parameters, lr=params.lr, weight_decay=0.0)
-    head, target = SampledHead(model, batches, seed), target_of(model, base, params, seed)
+    head = SampledHead(model, batches, seed)
+    target = replace(target_of(model, base, params, seed), latents=latents)
     stopping = None
     if params.patience:
         if held is None:

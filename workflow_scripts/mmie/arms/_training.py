@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
 class Training:
     """How an arm is trained. Texts come from the train split; the neighbours are always among the texts to keep."""
+
+    OBJECTIVES: ClassVar[tuple[str, ...]] = ("redirect", "graddiff", "npo", "simnpo", "rmu")
 
     objective: str = "redirect"
     """
@@ -81,7 +84,7 @@ class Training:
         at_least(self, 8, "max_tokens")
         if not 0 <= self.canary_share <= 1:
             raise ValueError(f"canary_share: {self.canary_share} is not allowed: a number from 0 to 1.")
-        one_of(self, "objective", "redirect", "graddiff", "npo", "simnpo", "rmu")
+        one_of(self, "objective", *self.OBJECTIVES)
         one_of(self, "retain", "kl", "ce", "states")
         one_of(self, "scripts", "both", "native", "roman")
         one_of(self, "schedule", "linear", "constant", "cosine")
@@ -93,6 +96,57 @@ class Training:
     def reads_states(self) -> bool:
         """Whether a loss compares states of ``state_layer``."""
         return self.objective == "rmu" or self.retain == "states"
+
+
+@dataclass(frozen=True)
+class Adapters(Training):
+    """Low-rank adapters, and how they are trained."""
+
+    layers: tuple[int, ...] = (6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+    """Decoder layers with adapters."""
+    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Names of the linear modules with adapters."""
+    rank: int = 8
+    """Rank of an adapter; its output is scaled by alpha / rank = 2."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "rank")
+        increasing_layers(self)
+        if not self.modules:
+            raise ValueError("modules: [] is not allowed: one or more names of linear modules, such as q_proj.")
+
+
+@dataclass(frozen=True)
+class Gating(Training):
+    """Gated low-rank rewriting, and how it is trained."""
+
+    lr: float = 2e-3
+    """Learning rate of AdamW after warm-up."""
+    layers: tuple[int, ...] = (9, 12, 15)
+    """
+    Decoder layers whose output is rewritten; each must be one of config `layers.candidates`, whose activations
+    are cached.
+    """
+    rank: int = 8
+    """Rank of the rewritten subspace, per layer."""
+    hidden: int = 32
+    """Hidden units of a gate."""
+    gate_steps: int = 300
+    """Steps of the gate's own training on cached activations, before the edit is trained."""
+    gate_batch: int = 1024
+    """Tokens in a batch of the gate's own training."""
+    gate_lr: float = 2e-3
+    """Learning rate of the gate's own training."""
+    gate_weight: float = 1.0
+    """Weight λ_g of the gate's binary cross-entropy while the edit is trained."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "rank", "hidden", "gate_batch")
+        at_least(self, 0, "gate_steps", "gate_weight")
+        above(self, 0, "gate_lr")
+        increasing_layers(self)
 
 
 def at_least(params: object, bound: float, *names: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mmie.arms._training import above, one_of
+from mmie.arms._training import above, at_least, one_of
 from mmie.selector_names import SELECTORS
 
 if TYPE_CHECKING:
     from mmie.unlearn import Sources, Trained
 
-NEEDS: frozenset[str] = frozenset({"sae"})
+NEEDS: frozenset[str] = frozenset({"activations", "sae"})
 SEEDED = True
 
 
@@ -26,15 +26,20 @@ class Params:
     """
     scale: float = 1.0
     """How much of a latent is taken away: 1 removes it, 2 turns it into its opposite."""
+    gate_steps: int = 300
+    """Steps in which a gate per site learns on cached activations where to act; 0: no gate, on every token."""
 
     def __post_init__(self) -> None:
         above(self, 0, "scale")
+        at_least(self, 0, "gate_steps")
         one_of(self, "selector", *SELECTORS)
 
 
 def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources) -> Trained:
     """The edit from latents drawn with ``seed`` among those that are alive and not selected, per site."""
+    from mmie.gates import gated
     from mmie.suppression import drawn, suppression
     from mmie.unlearn import Trained
 
-    return Trained([suppression(model, tokenizer, given, drawn(given, params.selector, seed), params.scale)])
+    edit = suppression(model, tokenizer, given, drawn(given, params.selector, seed), params.scale)
+    return Trained([gated(edit, given, params.gate_steps, seed)])

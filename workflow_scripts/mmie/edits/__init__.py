@@ -23,11 +23,17 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from mmie import tensors
-from mmie.edits import hook, lora, neurons, noise, prompt, quantise, sae_gate, scale
+from mmie.edits import dsg, hook, lora, neurons, noise, prompt, quantise, sae_gate, scale
 
 HOOKS: dict[str, Any] = {
-    "hook": hook, "lora": lora, "neurons": neurons, "noise": noise, "prompt": prompt, "sae_gate": sae_gate,
-}  # fmt: skip
+    "dsg": dsg,
+    "hook": hook,
+    "lora": lora,
+    "neurons": neurons,
+    "noise": noise,
+    "prompt": prompt,
+    "sae_gate": sae_gate,
+}
 KINDS: dict[str, Any] = {**HOOKS, "quantise": quantise, "scale": scale}
 
 
@@ -77,7 +83,7 @@ def attached_edits(model: PreTrainedModel, edits: Sequence[Edit]) -> Iterator[Pr
             if edit.kind not in HOOKS or number in merged:
                 continue
             for module, run in HOOKS[edit.kind].hooks(model, edit.tensors, edit.facts):
-                undo.callback(_register(module, run, _before_forward(edit), strengths[number]).remove)
+                undo.callback(_register(module, run, edit, strengths[number]).remove)
         yield model
 
 
@@ -183,9 +189,10 @@ def _before_forward(edit: Edit) -> bool:
     return getattr(_kind(edit.kind), "BEFORE_FORWARD", False)
 
 
-def _register(module: torch.nn.Module, run: Callable[..., Any], before: bool, strength: float) -> RemovableHandle:
-    if not before:
-        return module.register_forward_hook(scale.weakened(run, strength))
+def _register(module: torch.nn.Module, run: Callable[..., Any], edit: Edit, strength: float) -> RemovableHandle:
+    if not _before_forward(edit):
+        keywords = getattr(_kind(edit.kind), "WITH_KEYWORDS", False)
+        return module.register_forward_hook(scale.weakened(run, strength), with_kwargs=keywords)
     if strength != 1:
         raise ValueError("an instruction (edit kind `prompt`) is there or not: config `attacks` cannot weaken it.")
     return module.register_forward_pre_hook(run, with_kwargs=True)

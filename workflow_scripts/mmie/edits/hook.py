@@ -51,7 +51,7 @@ def rewrite(parts: dict[str, torch.Tensor]) -> Rewrite:
     """The change that one layer's tensors describe, with everything that does not depend on h worked out once."""
     # W h + b − R h = (W − R) h + b: one product instead of two.
     down, bias, up = (parts["W"] - parts["R"]).T.contiguous(), parts["b"], parts["R"]
-    gate = _gate(parts) if "gate_in" in parts else None
+    gate = gate_of(parts)
     limit = float(parts["max_norm"])
 
     def run(h: torch.Tensor) -> torch.Tensor:
@@ -94,7 +94,10 @@ def layer_of(model: PreTrainedModel, n: int, d_model: int) -> torch.nn.Module:
     return layers[n]
 
 
-def _gate(parts: dict[str, torch.Tensor]) -> Rewrite:
+def gate_of(parts: dict[str, torch.Tensor]) -> Rewrite | None:
+    """The gate among a layer's tensors: hidden states to ``[batch, token, 1]`` in (0, 1). None where there is none."""
+    if "gate_in" not in parts:
+        return None
     # The standardisation of the input is part of the first linear map.
     weight = parts["gate_in"] / parts["gate_scale"]
     bias = parts["gate_in_bias"] - weight @ parts["gate_mean"]

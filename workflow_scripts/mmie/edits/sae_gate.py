@@ -1,13 +1,14 @@
 """
 Edit kind ``sae_gate``: chosen latents of a sparse autoencoder are suppressed; its reconstruction error stays.
 
-h' = h − Σ_{i∈K} s · z_i · d_i, with z = ReLU((h − b_dec) W_enc + b_enc) where that exceeds the threshold (JumpReLU).
-Replacing h by the reconstruction instead would add its error to the edit.
+h' = h − g(h) · Σ_{i∈K} s · z_i · d_i, with z = ReLU((h − b_dec) W_enc + b_enc) where that exceeds the threshold
+(JumpReLU).
+Replacing h by the reconstruction instead would add its error to the edit. g = 1, or a trained gate σ(MLP(h)).
 
 Tensors per layer n, fp32, rows of the chosen latents K only: ``layer{n}.encoder`` ``[latent, d_model]``,
 ``layer{n}.bias`` ``[latent]`` (b_enc − b_dec W_enc), ``layer{n}.threshold`` ``[latent]``, ``layer{n}.decoder``
 ``[latent, d_model]`` (times s), and ``layer{n}.max_norm`` ``[1]``: tokens with a larger norm (the first of a text, on
-which the autoencoder was never trained) pass unchanged.
+which the autoencoder was never trained) pass unchanged. With a gate also its tensors, as in kind ``hook``.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import torch
 from transformers import PreTrainedModel
 
 from mmie import tensors as io
-from mmie.edits.hook import Rewrite, by_layer, layer_of, on_output
+from mmie.edits.hook import Rewrite, by_layer, gate_of, layer_of, on_output
 
 
 def hooks(
@@ -46,11 +47,13 @@ def rewrite(parts: dict[str, torch.Tensor]) -> Rewrite:
     """The change that one layer's tensors describe."""
     encoder, decoder = parts["encoder"].T.contiguous(), parts["decoder"]
     bias, threshold = parts["bias"], parts["threshold"].clamp(min=0)
-    limit = float(parts["max_norm"])
+    gate, limit = gate_of(parts), float(parts["max_norm"])
 
     def run(h: torch.Tensor) -> torch.Tensor:
         pre = h @ encoder + bias
-        z = pre * (pre > threshold)
-        return torch.where(h.norm(dim=-1, keepdim=True) > limit, h, h - z @ decoder)
+        taken = (pre * (pre > threshold)) @ decoder
+        if gate is not None:
+            taken = gate(h) * taken
+        return torch.where(h.norm(dim=-1, keepdim=True) > limit, h, h - taken)
 
     return run

@@ -21,12 +21,16 @@ def strengths(factors: Sequence[float]) -> list[float]:
 
 
 def weakened(run: Callable[..., Any], strength: float) -> Callable[..., Any]:
-    """The forward hook ``run`` at ``strength``: fp32, and cast back. At strength 1 it is ``run`` itself."""
+    """
+    The forward hook ``run`` at ``strength``: fp32, and cast back. At strength 1 it is ``run`` itself.
+
+    The last of a hook's arguments is the module's output, whether it takes keyword arguments or not.
+    """
     if strength == 1:
         return run
 
-    def between(module: torch.nn.Module, args: tuple[Any, ...], out: Any) -> Any:
-        changed = run(module, args, out)
+    def between(module: torch.nn.Module, *given: Any) -> Any:
+        changed, out = run(module, *given), given[-1]
         if changed is None:
             return None
         if torch.is_tensor(out):
