@@ -32,8 +32,8 @@ rule attack:
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=60,
+        mem_mb=memory("attack"),
+        runtime=minutes("attack"),
     params:
         seed="{seed}",
         variant="{variant}",

@@ -30,8 +30,8 @@ rule generate:
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=120,
+        mem_mb=memory("generate"),
+        runtime=minutes("generate"),
     params:
         settings=generation_settings,
         runtime=RUNTIME,

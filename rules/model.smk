@@ -26,8 +26,8 @@ rule fetch_model:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=MODEL_MB,
-        runtime=60,
+        mem_mb=memory("fetch_model"),
+        runtime=minutes("fetch_model"),
     params:
         settings=MODEL_SOURCE,
         code=code_digest("fetch_model"),
@@ -53,8 +53,8 @@ rule plant_canaries:
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=120,
+        mem_mb=memory("plant_canaries"),
+        runtime=minutes("plant_canaries"),
     params:
         settings=canonical(
             {

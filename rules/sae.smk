@@ -37,8 +37,8 @@ rule train_sae:
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=240,
+        mem_mb=memory("train_sae"),
+        runtime=minutes("train_sae"),
     params:
         site="{site}",
         settings=canonical({**config["sae"], "candidates": LAYERS}),
@@ -69,8 +69,8 @@ rule select_features:
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=30,
+        mem_mb=memory("select_features"),
+        runtime=minutes("select_features"),
     params:
         site="{site}",
         settings=canonical(

@@ -46,8 +46,8 @@ rule unlearn:
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=120,
+        mem_mb=memory("unlearn"),
+        runtime=minutes("unlearn"),
     params:
         arm="{arm}",
         seed="{seed}",

@@ -1,6 +1,7 @@
 """Runs a stage's ``main`` from a rule or from the command line, and shows its progress."""
 
 import argparse
+import fcntl
 import inspect
 import json
 import logging
@@ -8,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import psutil
 
@@ -77,22 +78,39 @@ def _cast(value: Any, parameter: inspect.Parameter) -> Any:
 
 
 def _log_to(snakemake: Any) -> None:
-    """Log to the rule's log file in full, and to the terminal with the job's name in front."""
-    job = "mmie"
+    """Log to the terminal with the job's name in front, and to the rule's log file in full."""
     log.setLevel(logging.DEBUG)
-    if snakemake is not None:
-        job = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
-        if snakemake.log:
-            Path(snakemake.log[0]).parent.mkdir(parents=True, exist_ok=True)
-            file = logging.FileHandler(snakemake.log[0], mode="w", encoding="utf-8")
-            file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-            log.addHandler(file)
-            logging.getLogger("py.warnings").addHandler(file)
-            logging.captureWarnings(True)
+    job = "mmie" if snakemake is None else " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
     screen = logging.StreamHandler()
     screen.setLevel(logging.INFO)
     screen.setFormatter(logging.Formatter(f"[{job}] %(message)s"))
     log.addHandler(screen)
+    if snakemake is not None and snakemake.log:
+        file = logging.StreamHandler(_claimed(Path(snakemake.log[0])))
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(file)
+        logging.getLogger("py.warnings").addHandler(file)
+        logging.captureWarnings(True)
+
+
+def _claimed(path: Path) -> TextIO:
+    """
+    The job's log file, empty, once no other process has it: locked for as long as this one lives.
+
+    A Snakemake that was killed leaves its cluster jobs running. When the next one starts the same job, it waits here
+    until the first has ended, on whatever node: two never write one output.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.warning("an earlier job still writes these outputs (its log is %s): waiting until it ends", path)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        log.warning("%s cannot be locked (%s): cancel a killed run's jobs before you start it again", path, error)
+    file.truncate(0)
+    return file
 
 
 def _process_start() -> float:

@@ -1,0 +1,26 @@
+"""
+Say what a run has done, is doing, and failed at and why, and what it cost: time, memory and GPU hours per rule.
+
+`python workflow_scripts/status.py --directory runs/x`; it reads logs and benchmarks, and changes nothing.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from mmie import progress, stage
+
+
+def main(directory: str = ".") -> None:
+    found = progress.jobs(Path(directory))
+    counts = Counter(job.state for job in found)
+    print(", ".join(f"{counts[state]} {state}" for state in ("done", "running", "failed")))
+    if planned := progress.steps(Path(directory)):
+        print("newest run: {} of {} steps done".format(*planned))
+    for job in found:
+        if job.state != "done":
+            print(f"{job.state}: {job.name}: {job.says}")
+    print("\n" + progress.costs(found).to_string(float_format="{:.2f}".format, na_rep="-"))
+
+
+if __name__ == "__main__":
+    stage.run(main, globals().get("snakemake"))
