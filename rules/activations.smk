@@ -26,7 +26,7 @@ rule cache_activations:
     benchmark:
         "benchmarks/cache_activations.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,

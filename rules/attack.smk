@@ -28,7 +28,7 @@ rule attack:
     wildcard_constraints:
         variant=one_of(ATTACKS),
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,

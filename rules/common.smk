@@ -43,6 +43,8 @@ ATTACKED_FAMILIES = [
 ATTACKED_LANGUAGES = [config["data"]["retain"]]
 
 GPU = resources.gpus(config)
+# Only there flash-attn can be installed; read with `--sdm conda` alone.
+MODEL_ENV = "../envs/gpu.yaml" if GPU else "../envs/cpu.yaml"
 
 CORPUS_FILE = project_path(config["data"]["corpus"])
 # Further texts, with their files where the jobs find them.

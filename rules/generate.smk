@@ -26,7 +26,7 @@ rule generate:
     benchmark:
         "benchmarks/generate/{arm}/seed{seed}/{variant}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,

@@ -49,7 +49,7 @@ rule plant_canaries:
     benchmark:
         "benchmarks/plant_canaries.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,

@@ -33,7 +33,7 @@ rule train_sae:
     benchmark:
         "benchmarks/train_sae/site{site}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,
@@ -65,7 +65,7 @@ rule select_features:
     benchmark:
         "benchmarks/select_features/site{site}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,

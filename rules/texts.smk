@@ -32,7 +32,7 @@ rule score_texts:
     benchmark:
         "benchmarks/score_texts/{arm}/seed{seed}/{variant}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,

@@ -42,7 +42,7 @@ rule unlearn:
     benchmark:
         "benchmarks/unlearn/{arm}/seed{seed}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,

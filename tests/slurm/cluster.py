@@ -52,7 +52,7 @@ KillWait=2
 SlurmdParameters=config_overrides
 NodeName=c[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port={first}-{last} CPUs=1 RealMemory=8000 State=UNKNOWN
 NodeName=g[1-{gpus}] NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu_first}-{gpu_last} CPUs=1 RealMemory=8000 Gres=gpu:fake:1 State=UNKNOWN
-PartitionName=cpu Nodes=c[1-{nodes}] Default=YES MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=500 State=UP
+PartitionName=cpu Nodes=c[1-{nodes}] Default=YES PriorityTier=2 MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=500 State=UP
 PartitionName=queue Nodes=c[1-{nodes}] MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=500 State=DOWN
 PartitionName=gpu Nodes=g[1-{gpus}] MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=500 State=UP
 """

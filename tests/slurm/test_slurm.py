@@ -78,6 +78,17 @@ def test_a_job_that_exceeds_its_limit_is_reported_with_its_log_and_leaves_nothin
     assert "failed: measure_lid: ended by Slurm: CANCELLED" in said.stdout and "TIME LIMIT" in said.stdout
 
 
+def test_60_jobs_queue_for_4_nodes(runs, cluster):
+    def of(state):
+        return [job for job in cluster.jobs() if job["Partition"] == "queue" and job["JobState"] == state]
+
+    until(lambda: len(of("PENDING")) == 60, seconds=300)
+    cluster.run("scontrol", "update", "PartitionName=queue", "State=UP")
+    runs.queue.finish(300)
+    finished = of("COMPLETED")
+    assert len(finished) == 60 and len({job["NodeList"] for job in finished}) == NODES
+
+
 def test_the_whole_workflow_gives_the_same_bytes_as_locally(runs):
     runs.local.finish(400)
     runs.whole.finish(400)
@@ -97,14 +108,3 @@ def test_rules_that_run_the_model_were_given_a_gpu_and_small_ones_share_submissi
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
     run = len(list((project.folder / "benchmarks").rglob("*.tsv")))
     assert run >= 28 and len(jobs) <= 0.6 * run
-
-
-def test_60_jobs_queue_for_4_nodes(runs, cluster):
-    def of(state):
-        return [job for job in cluster.jobs() if job["Partition"] == "queue" and job["JobState"] == state]
-
-    until(lambda: len(of("PENDING")) == 60, seconds=300)
-    cluster.run("scontrol", "update", "PartitionName=queue", "State=UP")
-    runs.queue.finish(300)
-    finished = of("COMPLETED")
-    assert len(finished) == 60 and len({job["NodeList"] for job in finished}) == NODES

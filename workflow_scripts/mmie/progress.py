@@ -1,7 +1,8 @@
 """
 What a run has done, is doing, and failed at: read from its logs/ and benchmarks/, without Snakemake.
 
-A job's log is locked while the job lives (`mmie.stage`), and Snakemake writes its benchmark once its outputs are there.
+A job holds a lock beside its log while it lives (`mmie.stage`), and Snakemake writes its benchmark once its outputs are
+there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
+from mmie.stage import lock_of
 
 LOGGED = re.compile(r"^\S+ \S+ (?P<level>DEBUG|INFO|WARNING|ERROR) (?P<message>.*)$")
 STEPS = re.compile(r"^(\d+) of (\d+) steps", flags=re.M)
@@ -87,7 +90,7 @@ def _job(folder: Path, path: Path, ended: dict[str, str]) -> Job:
     text = path.read_text(encoding="utf-8", errors="replace")
     lines = [match for line in text.splitlines() if (match := LOGGED.match(line))]
     benchmark = folder / "benchmarks" / f"{name}.tsv"
-    if _is_locked(path):
+    if _is_locked(lock_of(path)):
         return Job(name, "running", next((m["message"] for m in reversed(lines) if m["level"] == "INFO"), "started"))
     # The log is opened before and closed after the work; a benchmark older than it is of an earlier attempt.
     if benchmark.exists() and benchmark.stat().st_mtime >= path.stat().st_mtime - 1:
@@ -101,6 +104,8 @@ def _job(folder: Path, path: Path, ended: dict[str, str]) -> Job:
 
 
 def _is_locked(path: Path) -> bool:
+    if not path.exists():
+        return False
     with path.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

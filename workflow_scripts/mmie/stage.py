@@ -16,6 +16,7 @@ import psutil
 log = logging.getLogger("mmie")
 T = TypeVar("T")
 
+_claims: list[TextIO] = []  # open, and so locked, until the process ends
 _CASTS: dict[Any, Callable[[str], Any]] = {int: int, float: float, dict: json.loads}
 
 
@@ -86,31 +87,39 @@ def _log_to(snakemake: Any) -> None:
     screen.setFormatter(logging.Formatter(f"[{job}] %(message)s"))
     log.addHandler(screen)
     if snakemake is not None and snakemake.log:
-        file = logging.StreamHandler(_claimed(Path(snakemake.log[0])))
+        claim(Path(snakemake.log[0]))
+        file = logging.FileHandler(snakemake.log[0], mode="w", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(file)
         logging.getLogger("py.warnings").addHandler(file)
         logging.captureWarnings(True)
 
 
-def _claimed(path: Path) -> TextIO:
+def claim(log_file: Path) -> TextIO:
     """
-    The job's log file, empty, once no other process has it: locked for as long as this one lives.
+    Wait until no other process runs the job of this log, then hold it for as long as this process lives.
 
     A Snakemake that was killed leaves its cluster jobs running. When the next one starts the same job, it waits here
-    until the first has ended, on whatever node: two never write one output.
+    until the first has ended, on whatever node: two never write one output. The lock is a file of its own, for
+    Snakemake replaces the log.
     """
+    path = lock_of(log_file)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a", encoding="utf-8")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        log.warning("an earlier job still writes these outputs (its log is %s): waiting until it ends", path)
+        log.warning("an earlier job still writes these outputs (its log is %s): waiting until it ends", log_file)
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         log.warning("%s cannot be locked (%s): cancel a killed run's jobs before you start it again", path, error)
-    file.truncate(0)
+    _claims.append(file)
     return file
+
+
+def lock_of(log_file: Path) -> Path:
+    """The file that the job of this log holds locked: hidden, empty, beside the log."""
+    return log_file.with_name(f".{log_file.stem}.lock")
 
 
 def _process_start() -> float:
