@@ -14,8 +14,10 @@ def main(directory: str = ".") -> None:
     found = progress.jobs(Path(directory))
     counts = Counter(job.state for job in found)
     print(", ".join(f"{counts[state]} {state}" for state in ("done", "running", "failed")))
-    if planned := progress.steps(Path(directory)):
-        print("newest run: {} of {} steps done".format(*planned))
+    if run := progress.outlook(Path(directory), found):
+        left = "" if run.minutes_left is None else f", about {run.minutes_left:.0f} min left"
+        but = f", not counting {', '.join(run.unknown)}, of which none has ended" if run.unknown else ""
+        print(f"newest run: {run.done} of {run.planned} jobs done{left}{but}")
     for job in found:
         if job.state != "done":
             print(f"{job.state}: {job.name}: {job.says}")

@@ -14,6 +14,24 @@ from mmie import progress, stage
 BENCHMARK = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n{}\t0:00:07\t{}\t1\t1\t1\t1\t1\t1\t1\n"
 
 
+MAIN_LOG = """Job stats:
+job         count
+--------  -------
+corpus          1
+generate        4
+gate            1
+all             1
+total           7
+
+[Wed Nov 25 12:00:00 2026]
+rule corpus:
+[Wed Nov 25 12:00:02 2026]
+Finished jobid: 3 (Rule: corpus)
+[Wed Nov 25 13:00:00 2026]
+Finished jobid: 4 (Rule: generate)
+"""
+
+
 @pytest.fixture
 def run(tmp_path):
     """A folder in which one job is done, one is older than its log, one raised, one was ended by Slurm."""
@@ -37,8 +55,12 @@ def run(tmp_path):
     write("logs/figures.log", line("INFO", "fonts"))
     slurm = "rule figures:\n    log: logs/figures.log\nslurmstepd-c1: error: *** JOB 7 ON c1 CANCELLED AT 2026-01-01T10:00:00 DUE TO TIME LIMIT ***\n"
     write("logs/slurm/rule_figures/7.log", slurm)
-    write(".snakemake/log/1.snakemake.log", "3 of 9 steps (33%) done\n4 of 9 steps (44%) done\n")
-    write(".snakemake/log/2.snakemake.log", "  Command: snakemake --mode remote\n1 of 1 steps (100%) done\n")
+    table = "Job stats:\njob         count\n--------  -------\n{}\n".format
+    write(".snakemake/log/1.snakemake.log", MAIN_LOG)
+    write(
+        ".snakemake/log/2.snakemake.log",
+        "  Command: snakemake --mode remote\n" + table("gate            1\ntotal           1"),
+    )
     return tmp_path
 
 
@@ -54,7 +76,13 @@ def test_done_failed_and_why(run):
     assert found["gate"].says == "results/metrics.parquet is missing."
     assert "TIME LIMIT" in found["figures"].says and "logs/slurm/rule_figures/7.log" in found["figures"].says
     assert found["unlearn/lora/seed0"].says.startswith("ended without a word")
-    assert progress.steps(run) == (4, 9)
+
+
+def test_the_time_left_is_that_of_the_jobs_to_come(run):
+    """One generation of 120 min ended in 60 min of this run (two ran at once), three are to come: 180 min."""
+    outlook = progress.outlook(run, progress.jobs(run))
+    assert (outlook.done, outlook.planned, outlook.unknown) == (2, 6, ["gate"])
+    assert outlook.minutes_left == pytest.approx(3 * 120 * 60 / (120 + 2 / 60))
 
 
 def test_a_job_runs_while_its_log_is_locked(run):

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +20,7 @@ import pandas as pd
 from mmie.stage import lock_of
 
 LOGGED = re.compile(r"^\S+ \S+ (?P<level>DEBUG|INFO|WARNING|ERROR) (?P<message>.*)$")
-STEPS = re.compile(r"^(\d+) of (\d+) steps", flags=re.M)
+DATE = re.compile(r"^\[(\w{3} \w{3} +\d+ [\d:]{8} \d{4})\]$", flags=re.M)
 KILLED = re.compile(r"exceeded memory limit|oom.kill|DUE TO TIME LIMIT|CANCELLED AT.*", flags=re.I)
 """What Slurm writes into a job's output when it ends it."""
 ERROR_LINES = 3
@@ -42,6 +44,18 @@ class Job:
     """Whether its model was on a GPU."""
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """How far a run is."""
+
+    done: int
+    planned: int
+    minutes_left: float | None
+    """None as long as no job of it has ended."""
+    unknown: list[str]
+    """Rules that are to come and of which no job has ended: their time is not in ``minutes_left``."""
+
+
 def jobs(folder: Path) -> list[Job]:
     """
     Every job that has started since its outputs were last wanted, by name.
@@ -55,14 +69,39 @@ def jobs(folder: Path) -> list[Job]:
     return [_job(folder, path, ended) for path in sorted(logs)]
 
 
-def steps(folder: Path) -> tuple[int, int] | None:
-    """Steps done and planned of the newest Snakemake run in ``folder``; None where its log does not say."""
+def outlook(folder: Path, found: list[Job]) -> Outlook | None:
+    """
+    How far the newest Snakemake run in ``folder`` is; None where there is no log of one.
+
+    The time left is that of the jobs to come, by the mean of those of their rule that have ended, divided by how much
+    work this run has done per minute so far: how many jobs ran at once, and how long they queued, is in it.
+    """
     for path in sorted((folder / ".snakemake/log").glob("*.log"), reverse=True):
-        # A job on a cluster is a Snakemake too, of one step or a few; only the main one plans `all` of its targets.
         text = path.read_text(encoding="utf-8", errors="replace")
-        if "--mode remote" not in text and (found := STEPS.findall(text)):
-            return int(found[-1][0]), int(found[-1][1])
-    return None
+        # A job on a cluster is a Snakemake too, and so is an unlocking one, which plans nothing.
+        if "--mode remote" not in text and (planned := _planned(text)):
+            break
+    else:
+        return None
+    ended = Counter(re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)", text, flags=re.M))
+    dates = [datetime.strptime(date, "%a %b %d %H:%M:%S %Y") for date in DATE.findall(text)]
+    minutes = {rule: rows.hours * 60 / rows.jobs for rule, rows in costs(found).iterrows()}
+    left = {rule: count - ended[rule] for rule, count in planned.items() if count > ended[rule]}
+    worked = sum(count * minutes.get(rule, 0) for rule, count in ended.items())
+    remaining = sum(count * minutes.get(rule, 0) for rule, count in left.items())
+    elapsed = (dates[-1] - dates[0]).total_seconds() / 60 if dates else 0
+    return Outlook(
+        done=sum(planned.values()) - sum(left.values()),
+        planned=sum(planned.values()),
+        minutes_left=remaining * elapsed / worked if worked else None,
+        unknown=sorted(set(left) - set(minutes)),
+    )
+
+
+def _planned(text: str) -> dict[str, int]:
+    table = re.search(r"^Job stats:\njob +count\n[ -]+\n((?:\w+ +\d+\n)+)", text, flags=re.M)
+    rows = (line.split() for line in table[1].splitlines()) if table else ()
+    return {rule: int(count) for rule, count in rows if rule not in ("all", "total")}
 
 
 def costs(found: list[Job]) -> pd.DataFrame:
