@@ -1,16 +1,17 @@
 """
 Say what a run has done, is doing, and failed at and why, and what it cost: time, memory and GPU hours per rule.
 
-`python workflow_scripts/status.py --directory runs/x`; it reads logs and benchmarks, and changes nothing.
+`python workflow_scripts/status.py --directory runs/x`; it reads logs and benchmarks, and changes nothing. With `--table
+costs.csv` the cost is written there too.
 """
 
 from collections import Counter
 from pathlib import Path
 
-from mmie import progress, stage
+from mmie import files, progress, stage
 
 
-def main(directory: str = ".") -> None:
+def main(directory: str = ".", table: str = "") -> None:
     found = progress.jobs(Path(directory))
     counts = Counter(job.state for job in found)
     print(", ".join(f"{counts[state]} {state}" for state in ("done", "running", "failed")))
@@ -21,7 +22,10 @@ def main(directory: str = ".") -> None:
     for job in found:
         if job.state != "done":
             print(f"{job.state}: {job.name}: {job.says}")
-    print("\n" + progress.costs(found).to_string(float_format="{:.2f}".format, na_rep="-"))
+    cost = progress.costs(found)
+    print("\n" + cost.to_string(float_format="{:.2f}".format, na_rep="-"))
+    if table:
+        files.write(cost.to_csv(), table)
 
 
 if __name__ == "__main__":
