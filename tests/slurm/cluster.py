@@ -50,8 +50,8 @@ SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=1,sched
 MinJobAge=3600
 KillWait=2
 SlurmdParameters=config_overrides
-NodeName=c[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port={first}-{last} CPUs=1 RealMemory=8000 State=UNKNOWN
-NodeName=g[1-{gpus}] NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu_first}-{gpu_last} CPUs=1 RealMemory=8000 Gres=gpu:fake:1 State=UNKNOWN
+NodeName=c[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port={first}-{last} CPUs=2 RealMemory=8000 State=UNKNOWN
+NodeName=g[1-{gpus}] NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu_first}-{gpu_last} CPUs=2 RealMemory=8000 Gres=gpu:fake:1 State=UNKNOWN
 PartitionName=cpu Nodes=c[1-{nodes}] Default=YES PriorityTier=2 MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=500 State=UP
 PartitionName=queue Nodes=c[1-{nodes}] MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=500 State=DOWN
 PartitionName=gpu Nodes=g[1-{gpus}] MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=500 State=UP
