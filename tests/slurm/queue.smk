@@ -9,5 +9,6 @@ rule all:
 rule one:
     output:
         "results/{i}.txt",
+    threads: 2  # a whole node
     shell:
         "echo {wildcards.i} > {output}"
