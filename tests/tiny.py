@@ -59,7 +59,8 @@ def make_tiny_model(folder: str | Path, texts: Iterable[str] = SAMPLE, context: 
 
 def make_tiny_qwen(folder: str | Path, texts: Iterable[str] = SAMPLE, context: int = 4096, seed: int = 0) -> Path:
     """
-    A tiny Qwen2 with a chat template, as the model of the GPU experiment: no beginning-of-text token, an untied head.
+    A tiny Qwen2 as the model of the GPU experiment: a chat template with a system message of its own, and no
+    beginning-of-text token.
 
     Returns the path of its manifest.json.
     """
@@ -70,6 +71,7 @@ def make_tiny_qwen(folder: str | Path, texts: Iterable[str] = SAMPLE, context: i
         tokenizer_object=_byte_level(texts, special), pad_token=special[0], eos_token=special[2], padding_side="left"
     )
     tokenizer.chat_template = (
+        "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
         "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
         "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     )
@@ -81,7 +83,7 @@ def make_tiny_qwen(folder: str | Path, texts: Iterable[str] = SAMPLE, context: i
         num_attention_heads=2,
         num_key_value_heads=1,
         max_position_embeddings=context,
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,  # as at 1.5 B
         pad_token_id=0,
         eos_token_id=2,
         bos_token_id=None,

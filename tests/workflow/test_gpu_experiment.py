@@ -35,14 +35,20 @@ def test_the_same_code_on_a_tiny_model_in_8_bits(tmp_path):
     """Chat prompts, a model without a beginning-of-text token, weights in int8 (bitsandbytes), on a CPU."""
     corpus = (ROOT / "data/corpus.jsonl").read_text(encoding="utf-8").splitlines()
     manifest = make_tiny_qwen(tmp_path / "tiny", texts=corpus)
-    project = Quantised(copy_project(tmp_path / "run", manifest.parent).folder)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    project = Quantised(copy_project(folder, manifest.parent).folder)
     (project.folder / "tests/extra.yaml").write_text(
         "model: {device: cpu, quantisation: int8}\nseeds: [0]\nlayers: {count: 1}\n"
     )
     run = "{}/lora/seed0/plain.parquet".format
-    project.snakemake(
-        f"results/{run('generations')}", f"results/{run('likelihood')}", "results/sae/site1/features.parquet"
-    )
+    # The arm `prompt` refuses a template in which it cannot put its instruction before the user's words.
+    arms = [
+        "results/adapters/prompt/seed0/plain/arm.json",
+        f"results/{run('generations')}",
+        f"results/{run('likelihood')}",
+    ]
+    project.snakemake(*arms, "results/sae/site1/features.parquet")
     results = project.folder / "results"
     generations = tables.read(results / run("generations"), tables.GENERATIONS)
     likelihood = tables.read(results / run("likelihood"), tables.LIKELIHOOD)
