@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := envs/requirements.txt envs/requirements-no-deps.txt envs/requirements-dev.txt envs/constraints.txt
 
-.PHONY: run test test-slow test-slurm calibrate check docs setup clean
+.PHONY: run test test-slow test-slurm calibrate check docs status setup clean
 
 run: setup
 	$(BIN)/snakemake --cores $(CORES)
@@ -44,6 +44,11 @@ setup:
 		$(BIN)/pip install --quiet --no-deps -r envs/requirements-no-deps.txt && \
 		cat $(REQUIREMENTS) | sha256sum > $(STAMP); \
 	fi
+
+# What is done, running and failed, and what it cost: of RUN=runs/x, by default of the default experiment.
+RUN ?= .
+status: setup
+	@$(BIN)/python workflow_scripts/status.py --directory $(RUN)
 
 docs: setup
 	$(BIN)/python workflow_scripts/mmie/reference.py

@@ -26,12 +26,12 @@ rule cache_activations:
     benchmark:
         "benchmarks/cache_activations.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=120,
+        mem_mb=memory("cache_activations"),
+        runtime=minutes("cache_activations"),
     params:
         settings=canonical({**config["activations"], "candidates": LAYERS}),
         runtime=RUNTIME,
@@ -56,8 +56,8 @@ rule select_layers:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("select_layers"),
+        runtime=minutes("select_layers"),
     params:
         settings=canonical(
             {**config["layers"], "data": config["data"]},

@@ -28,12 +28,12 @@ rule attack:
     wildcard_constraints:
         variant=one_of(ATTACKS),
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=60,
+        mem_mb=memory("attack"),
+        runtime=minutes("attack"),
     params:
         seed="{seed}",
         variant="{variant}",

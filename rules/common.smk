@@ -10,6 +10,7 @@ sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 from mmie.arms import check_arms, configurations, load_arm, sweeps
 from mmie.attacks import check_attacks
 from mmie.config import canonical, check_config, project_path
+from mmie import resources
 from mmie.provenance import code_digest
 
 config = check_config(config)
@@ -41,8 +42,9 @@ ATTACKED_FAMILIES = [
 ]
 ATTACKED_LANGUAGES = [config["data"]["retain"]]
 
-# Only a configured GPU is asked for: on a CPU, `gpu=1` would make a profile run these jobs one by one.
-GPU = int(config["model"]["device"].startswith("cuda"))
+GPU = resources.gpus(config)
+# Only there flash-attn can be installed; read with `--sdm conda` alone.
+MODEL_ENV = "../envs/gpu.yaml" if GPU else "../envs/cpu.yaml"
 
 CORPUS_FILE = project_path(config["data"]["corpus"])
 # Further texts, with their files where the jobs find them.
@@ -93,8 +95,22 @@ RUNTIME = canonical(
 )
 
 
-# Memory of a job that runs the model, in MB: weights, one chunk of logits, and the libraries.
-MODEL_MB = config["resources"]["model_mb"]
+def memory(stage):
+    """Memory of a stage's jobs, more at each attempt."""
+
+    def megabytes(wildcards, attempt):
+        return resources.mem_mb(stage, config, attempt)
+
+    return megabytes
+
+
+def minutes(stage):
+    """Time limit of a stage's jobs, more at each attempt."""
+
+    def limit(wildcards, attempt):
+        return resources.runtime(stage, config, attempt)
+
+    return limit
 
 
 def file_of(path):

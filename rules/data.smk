@@ -31,8 +31,8 @@ rule corpus:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("corpus"),
+        runtime=minutes("corpus"),
     params:
         settings=canonical(
             {
@@ -61,8 +61,8 @@ rule canaries:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("canaries"),
+        runtime=minutes("canaries"),
     params:
         settings=canonical(
             {
@@ -94,8 +94,8 @@ rule prompts:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("prompts"),
+        runtime=minutes("prompts"),
     params:
         settings=PROMPT_SETTINGS,
         code=code_digest("prompts"),

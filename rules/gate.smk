@@ -28,8 +28,8 @@ rule gate:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory("gate"),
+        runtime=minutes("gate"),
     params:
         settings=canonical(
             {

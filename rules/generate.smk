@@ -26,12 +26,12 @@ rule generate:
     benchmark:
         "benchmarks/generate/{arm}/seed{seed}/{variant}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=120,
+        mem_mb=memory("generate"),
+        runtime=minutes("generate"),
     params:
         settings=generation_settings,
         runtime=RUNTIME,

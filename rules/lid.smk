@@ -28,8 +28,8 @@ rule measure_lid:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("measure_lid"),
+        runtime=minutes("measure_lid"),
     params:
         settings=canonical(
             {"fasttext": config["lid"]["fasttext"], "data": config["data"]}
@@ -54,8 +54,8 @@ rule score_lid:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("score_lid"),
+        runtime=minutes("score_lid"),
     params:
         settings=canonical(
             {"fasttext": config["lid"]["fasttext"], "data": config["data"]}

@@ -34,8 +34,8 @@ rule metrics:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory("metrics"),
+        runtime=minutes("metrics"),
     params:
         settings=canonical({"data": config["data"]}),
         code=code_digest("metrics"),

@@ -26,8 +26,8 @@ rule fetch_model:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=MODEL_MB,
-        runtime=60,
+        mem_mb=memory("fetch_model"),
+        runtime=minutes("fetch_model"),
     params:
         settings=MODEL_SOURCE,
         code=code_digest("fetch_model"),
@@ -49,12 +49,12 @@ rule plant_canaries:
     benchmark:
         "benchmarks/plant_canaries.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 2
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=120,
+        mem_mb=memory("plant_canaries"),
+        runtime=minutes("plant_canaries"),
     params:
         settings=canonical(
             {

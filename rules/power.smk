@@ -38,8 +38,8 @@ rule power:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("power"),
+        runtime=minutes("power"),
     params:
         settings=canonical(
             {

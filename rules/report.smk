@@ -104,8 +104,8 @@ rule figures:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory("figures"),
+        runtime=minutes("figures"),
     params:
         settings=canonical(
             {
@@ -171,8 +171,8 @@ rule report:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory("report"),
+        runtime=minutes("report"),
     params:
         settings=canonical(
             {

@@ -34,12 +34,12 @@ rule train_sae:
     benchmark:
         "benchmarks/train_sae/site{site}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=240,
+        mem_mb=memory("train_sae"),
+        runtime=minutes("train_sae"),
     params:
         site="{site}",
         settings=SAE_SETTINGS,
@@ -67,12 +67,12 @@ rule select_features:
     benchmark:
         "benchmarks/select_features/site{site}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=30,
+        mem_mb=memory("select_features"),
+        runtime=minutes("select_features"),
     params:
         site="{site}",
         settings=canonical(

@@ -32,12 +32,12 @@ rule score_texts:
     benchmark:
         "benchmarks/score_texts/{arm}/seed{seed}/{variant}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=120,
+        mem_mb=memory("score_texts"),
+        runtime=minutes("score_texts"),
     params:
         settings=text_settings,
         runtime=RUNTIME,
@@ -61,8 +61,8 @@ rule probe:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory("probe"),
+        runtime=minutes("probe"),
     params:
         settings=probe_settings,
         code=code_digest("probe"),

@@ -28,8 +28,8 @@ rule tune:
         "../envs/cpu.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=memory("tune"),
+        runtime=minutes("tune"),
     params:
         settings=canonical(
             {

@@ -42,12 +42,12 @@ rule unlearn:
     benchmark:
         "benchmarks/unlearn/{arm}/seed{seed}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=120,
+        mem_mb=memory("unlearn"),
+        runtime=minutes("unlearn"),
     params:
         arm="{arm}",
         seed="{seed}",

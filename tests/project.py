@@ -61,7 +61,7 @@ def copy_project(folder: Path, model: Path) -> Project:
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("Snakefile", "config.yaml", "config.schema.json", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
-    for name in ("rules", "workflow_scripts", "envs", "profiles", "data", "report"):
+    for name in ("rules", "workflow_scripts", "envs", "profiles", "data", "report", "configs"):
         if (ROOT / name).exists():
             shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     (folder / "tests").mkdir()

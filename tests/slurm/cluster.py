@@ -1,5 +1,5 @@
 """
-A real Slurm on one host, for tests: munge, a controller, four CPU nodes and one node with a (fake) GPU, in a second.
+A real Slurm on one host, for tests: munge, a controller, four CPU nodes and two nodes with a (fake) GPU, in a second.
 
 No systemd, cgroups or accounting database; everything lives in one folder and ends with the fixture.
 """
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 NEEDED = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scontrol")
-NODES = 4
+NODES, GPU_NODES = 4, 2
 
 _CONF = """
 ClusterName=test
@@ -50,10 +50,11 @@ SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=1,sched
 MinJobAge=3600
 KillWait=2
 SlurmdParameters=config_overrides
-NodeName=c[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port={first}-{last} CPUs=1 RealMemory=8000 State=UNKNOWN
-NodeName=g1 NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu_port} CPUs=1 RealMemory=8000 Gres=gpu:fake:1 State=UNKNOWN
-PartitionName=cpu Nodes=c[1-{nodes}] Default=YES MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=500 State=UP
-PartitionName=gpu Nodes=g1 MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=500 State=UP
+NodeName=c[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port={first}-{last} CPUs=2 RealMemory=8000 State=UNKNOWN
+NodeName=g[1-{gpus}] NodeHostname={host} NodeAddr=127.0.0.1 Port={gpu_first}-{gpu_last} CPUs=2 RealMemory=8000 Gres=gpu:fake:1 State=UNKNOWN
+PartitionName=cpu Nodes=c[1-{nodes}] Default=YES PriorityTier=2 MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=500 State=UP
+PartitionName=queue Nodes=c[1-{nodes}] MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=500 State=DOWN
+PartitionName=gpu Nodes=g[1-{gpus}] MaxTime=UNLIMITED DefaultTime=10 DefMemPerCPU=500 State=UP
 """
 
 
@@ -72,9 +73,10 @@ class Cluster:
             (folder / name).mkdir(parents=True)
         conf = folder / "slurm.conf"
         user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
-        places = {"first": port + 1, "last": port + NODES, "gpu_port": port + NODES + 1, "port": port}
-        conf.write_text(_CONF.format(host=_host(), user=user, folder=folder, nodes=NODES, **places))
-        (folder / "gres.conf").write_text("NodeName=g1 Name=gpu Type=fake File=/dev/null\n")
+        last = port + NODES
+        places = {"port": port, "first": port + 1, "last": last, "gpu_first": last + 1, "gpu_last": last + GPU_NODES}
+        conf.write_text(_CONF.format(host=_host(), user=user, folder=folder, nodes=NODES, gpus=GPU_NODES, **places))
+        (folder / "gres.conf").write_text(f"NodeName=g[1-{GPU_NODES}] Name=gpu Type=fake File=/dev/null\n")
         # The executor drops SLURM_CONF before its inner srun: this one, first on the path, puts it back.
         srun = folder / "bin/srun"
         srun.write_text(f'#!/bin/sh\nSLURM_CONF={conf} exec {shutil.which("srun", path=_path())} "$@"\n')
@@ -83,7 +85,7 @@ class Cluster:
 
     @property
     def nodes(self) -> list[str]:
-        return [*(f"c{i}" for i in range(1, NODES + 1)), "g1"]
+        return [*(f"c{i}" for i in range(1, NODES + 1)), *(f"g{i}" for i in range(1, GPU_NODES + 1))]
 
     def start(self) -> None:
         """Start the daemons and wait until every node is idle; raises RuntimeError with the logs when one is not."""
@@ -97,7 +99,8 @@ class Cluster:
         self._launch(["slurmctld", "-D", "-c"])
         for node in self.nodes:
             self._launch(["slurmd", "-D", "-N", node])
-        self._until(lambda: self.run("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * len(self.nodes), "Slurm")
+        idle = {f"{node} idle" for node in self.nodes}
+        self._until(lambda: set(self.run("sinfo", "-h", "-N", "-o", "%N %T").splitlines()) == idle, "Slurm")
 
     def stop(self) -> None:
         """Cancel all jobs and end all daemons."""
@@ -117,7 +120,7 @@ class Cluster:
 
     def jobs(self) -> list[Mapping[str, str]]:
         """Slurm's own record of every job, finished ones too."""
-        blocks = self.run("scontrol", "show", "job", "--oneliner").splitlines()
+        blocks = self.run("scontrol", "show", "job", "--details", "--oneliner").splitlines()
         return [dict(part.split("=", 1) for part in line.split() if "=" in part) for line in blocks if "JobId=" in line]
 
     def _launch(self, command: list[str]) -> None:

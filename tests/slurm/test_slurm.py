@@ -1,138 +1,110 @@
 """The workflow through a real Slurm: the same bytes as locally, and nothing half-written whatever dies."""
 
-import os
-import shutil
-import signal
 import subprocess
-import time
+import sys
+from pathlib import Path
 
 import pytest
 
-from project import Project
+from slurm.cluster import NODES
+from slurm.conftest import ON_GPU
+from slurm.on_slurm import Background, rows, rules_of, until
 
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("workflow")]
-JUDGED = "results/gate/decision.json"
-
-
-class OnSlurm(Project):
-    """A project whose jobs Slurm runs."""
-
-    def command(self, *arguments: str) -> list[str]:
-        local = super().command(*arguments)
-        at = local.index("--cores")
-        # Here all nodes share one disk, and waiting a minute for files to show up would hide that one is missing.
-        return [*local[:at], "--profile", "profiles/slurm", "--latency-wait", "5", *local[at + 2 :]]
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 
-@pytest.fixture
-def on_slurm(fresh, cluster, monkeypatch):
-    for name in ("SLURM_CONF", "PATH"):
-        monkeypatch.setenv(name, cluster.env[name])
-    return OnSlurm(fresh.folder)
+def test_a_cancelled_job_and_one_that_filled_its_memory_run_again(runs, cluster):
+    """What they had half written is gone, and the second attempt has twice the memory."""
+    project = runs.retried.project
+    half = project.folder / "results/lid_quality.parquet"
+    until(half.exists)
+    assert half.read_text() == "half"
+    (first,) = [job for job in cluster.jobs() if rules_of(project, job) == ["measure_lid"]]
+    cluster.run("scancel", first["JobId"])
+    runs.retried.finish(300)
+    tried = {
+        rule: [job for job in cluster.jobs() if rules_of(project, job) == [rule]]
+        for rule in ("canaries", "measure_lid")
+    }
+    assert [job["JobState"] for job in tried["measure_lid"]] == ["CANCELLED", "COMPLETED"]
+    assert [job["JobState"] for job in tried["canaries"]] == ["FAILED", "COMPLETED"]
+    assert [job["MinMemoryNode"] for job in tried["canaries"]] == ["1000M", "2000M"]
+    assert len(rows(project, "results/data/canaries.parquet")) and len(rows(project, "results/lid_quality.parquet"))
 
 
-def test_the_whole_workflow_gives_the_same_bytes_as_locally(on_slurm, finished_once, cluster):
-    before = len(cluster.jobs())
-    on_slurm.snakemake()
-    assert on_slurm.hashes() == finished_once.hashes()
-    jobs = cluster.jobs()[before:]
-    assert {job["JobState"] for job in jobs} == {"COMPLETED"}
-    # Rules of seconds share a submission: fewer submissions than rules × runs.
-    assert len(jobs) < sum(1 for path in (on_slurm.folder / "logs").rglob("*.log") if "slurm" not in path.parts)
+def test_a_killed_snakemake_starts_again_beside_its_own_jobs(on_slurm, cluster):
+    """A job of the first run still writes when the second starts the same one: the second waits, and both are whole."""
+    target, times = "results/data/corpus.parquet", on_slurm.folder / "times"
+    say = "print({!r}, file=open('times', 'a'))".format
+    on_slurm.sabotage("corpus", f"wait = 0 if Path('times').exists() else 45; {say('start')}; time.sleep(wait)")
+    on_slurm.edit("workflow_scripts/corpus.py", "\n\nif __name__", f"\n    {say('end')}\n\n\nif __name__")
 
+    def jobs(state):
+        return [job for job in cluster.jobs() if job["WorkDir"] == str(on_slurm.folder) and job["JobState"] == state]
 
-def test_rules_that_run_the_model_ask_for_a_gpu_and_say_so_when_there_is_none(on_slurm, cluster):
-    (on_slurm.folder / "tests/extra.yaml").write_text("model: {device: cuda}\n")
-    before = len(cluster.jobs())
-    printed = on_slurm.snakemake("results/adapters/base/seed0/plain/arm.json", "--retries", "0", fails=True)
-    assert "torch sees no CUDA device" in printed
-    asked = {job["Partition"]: job.get("TresPerJob", "") for job in cluster.jobs()[before:]}
-    assert "gpu" in asked["gpu"] and "gpu" not in asked["cpu"]
-
-
-def test_a_cancelled_job_is_run_again(on_slurm, cluster, finished_once):
-    target = "results/data/corpus.parquet"
-    process = _started(on_slurm, target)
-    cluster.run("scancel", _running(cluster)["JobId"])
-    assert process.wait(timeout=300) == 0
-    assert (on_slurm.folder / target).read_bytes() == (finished_once.folder / target).read_bytes()
-    assert "CANCELLED" in {job["JobState"] for job in cluster.jobs()}
-
-
-@pytest.mark.parametrize(
-    ("limit", "state"), [("mem_mb=300", "OUT_OF_MEMORY"), ("runtime=1", "TIMEOUT")], ids=["memory", "time"]
-)
-def test_a_job_that_exceeds_its_limit_is_reported_and_leaves_nothing(on_slurm, cluster, limit, state):
-    target = "results/model/manifest.json"
-    if state == "TIMEOUT":
-        on_slurm.edit(
-            "workflow_scripts/fetch_model.py",
-            "    materialise(",
-            "    import time\n\n    time.sleep(200)\n    materialise(",
-        )
-    printed = on_slurm.snakemake(
-        target, "--retries", "0", "--set-resources", f"fetch_model:{limit}", "--keep-going", fails=True
-    )
-    assert "fetch_model" in printed and "logs/" in printed
-    assert state in {job["JobState"] for job in cluster.jobs()} | {job.get("Reason", "") for job in cluster.jobs()}
-    folder = on_slurm.folder / "results"
-    assert not [path for path in folder.rglob("*") if path.is_file()]
-
-
-def test_a_killed_snakemake_goes_on_where_it_stopped(on_slurm, cluster, finished_once):
-    """Its jobs live on: they are cancelled before the next run, or two would write one file."""
-    targets = ["results/data/prompts.parquet", "results/data/checks.parquet"]
-    process = _started(on_slurm, *targets)
-    _running(cluster)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    cluster.run("scancel", "--user", str(os.getuid()))
-    _until(lambda: not any(job["JobState"] in ("RUNNING", "PENDING", "COMPLETING") for job in cluster.jobs()))
+    killed = Background(on_slurm, on_slurm.command(target), cluster)
+    try:
+        until(times.exists)
+    finally:
+        killed.kill()
+    assert "--unlock" in on_slurm.snakemake(target, fails=True)
     subprocess.run(on_slurm.command("--unlock"), cwd=on_slurm.folder, check=True, capture_output=True)
-    on_slurm.snakemake(*targets)
-    for target in targets:
-        assert (on_slurm.folder / target).read_bytes() == (finished_once.folder / target).read_bytes()
-    assert not list((on_slurm.folder / "results").rglob("*.partial"))
+    again = Background(on_slurm, on_slurm.command(target), cluster)
+    try:
+        until(lambda: len(jobs("RUNNING")) == 2, seconds=45)
+        again.finish(240)
+    finally:
+        again.kill()
+    assert times.read_text().split() == ["start", "end", "start", "end"]
+    assert len(jobs("COMPLETED")) == 2
+    assert len(rows(on_slurm, target))
 
 
-def test_60_jobs_queue_for_4_nodes(finished, cluster, monkeypatch):
-    for name in ("SLURM_CONF", "PATH"):
-        monkeypatch.setenv(name, cluster.env[name])
-    project = OnSlurm(finished.folder)
-    seeds = list(range(60))
-    (project.folder / "tests/extra.yaml").write_text(f"seeds: {seeds}\n")
-    one = project.folder / "results/generations/lora/seed0/plain.parquet"
-    for seed in seeds[1:]:
-        other = project.folder / f"results/generations/lora/seed{seed}/plain.parquet"
-        other.parent.mkdir()
-        shutil.copy2(one, other)
-    targets = [f"results/lid/lora/seed{seed}/plain.parquet" for seed in seeds[1:]]
-    profile = project.folder / "profiles/slurm/config.yaml"
-    profile.write_text("".join(line for line in profile.read_text().splitlines(True) if "scoring" not in line))
-    before = len(cluster.jobs())
-    project.snakemake(*targets, "--allowed-rules", "score_lid")
-    assert len(cluster.jobs()) - before == len(targets)
-    assert all((project.folder / target).exists() for target in targets)
-
-
-def _started(project: Project, *targets: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        project.command(*targets),
-        cwd=project.folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+def test_a_job_that_exceeds_its_limit_is_reported_with_its_log_and_leaves_nothing(runs, cluster):
+    project = runs.doomed.project
+    printed = runs.doomed.finish(300, fails=True)
+    (in_time,), (in_memory,) = (
+        [job for job in cluster.jobs() if rules_of(project, job) == [rule]] for rule in ("measure_lid", "canaries")
     )
+    assert in_time["JobState"] == "TIMEOUT" and in_memory["JobState"] in ("OUT_OF_MEMORY", "FAILED")
+    assert "DUE TO TIME LIMIT" in Path(in_time["StdOut"]).read_text()
+    assert "exceeded memory limit" in Path(in_memory["StdOut"]).read_text()
+    for rule, job in (("measure_lid", in_time), ("canaries", in_memory)):
+        assert f"rule {rule}" in printed and f"logs/{rule}.log" in printed and job["StdOut"] in printed
+    assert not [path for path in (project.folder / "results").rglob("*") if path.is_file()]
+    command = ["workflow_scripts/status.py", "--directory", str(project.folder)]
+    said = subprocess.run([sys.executable, *command], cwd=project.folder, capture_output=True, text=True, check=True)
+    assert "failed: canaries: ended by Slurm: exceeded memory limit" in said.stdout
+    assert "failed: measure_lid: ended by Slurm: CANCELLED" in said.stdout and "TIME LIMIT" in said.stdout
 
 
-def _running(cluster) -> dict[str, str]:
-    found: list = []
-    _until(lambda: found.extend(job for job in cluster.jobs() if job["JobState"] == "RUNNING") or found)
-    return found[0]
+def test_60_jobs_queue_for_4_nodes(runs, cluster):
+    def of(state):
+        return [job for job in cluster.jobs() if job["Partition"] == "queue" and job["JobState"] == state]
+
+    until(lambda: len(of("PENDING")) == 60, seconds=300)
+    cluster.run("scontrol", "update", "PartitionName=queue", "State=UP")
+    runs.queue.finish(300)
+    finished = of("COMPLETED")
+    assert len(finished) == 60 and len({job["NodeList"] for job in finished}) == NODES
 
 
-def _until(done, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+def test_the_whole_workflow_gives_the_same_bytes_as_locally(runs):
+    runs.local.finish(400)
+    runs.whole.finish(400)
+    assert runs.whole.project.hashes() == runs.local.project.hashes()
+
+
+def test_rules_that_run_the_model_were_given_a_gpu_and_small_ones_share_submissions(runs, cluster):
+    project = runs.whole.project
+    runs.whole.finish(400)
+    given: dict[str, set[str]] = {}
+    jobs = [job for job in cluster.jobs() if job["WorkDir"] == str(project.folder)]
+    for job in jobs:
+        for rule in rules_of(project, job):
+            given.setdefault(rule, set()).add(job["JOB_GRES"])
+    assert {rule: gres for rule, gres in given.items() if rule in ON_GPU} == {rule: {"gpu:fake:1"} for rule in ON_GPU}
+    assert given["score_lid"] == given["metrics"] == given["fetch_model"] == {"(null)"}
+    assert {job["JobState"] for job in jobs} == {"COMPLETED"}
+    run = len(list((project.folder / "benchmarks").rglob("*.tsv")))
+    assert run >= 28 and len(jobs) <= 0.6 * run

@@ -1,9 +1,11 @@
 """The environments hold the same pins, and the workflow parses without heavy imports."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -14,18 +16,40 @@ def pins(path: Path) -> list[str]:
     return sorted(line for line in lines if line)
 
 
-def test_conda_has_the_pins_of_the_plain_environment():
-    conda = yaml.safe_load((ROOT / "envs/cpu.yaml").read_text())
+@pytest.mark.parametrize(("name", "extra"), [("cpu", []), ("gpu", ["requirements-gpu.txt"])])
+def test_conda_has_the_pins_of_the_plain_environment(name, extra):
+    conda = yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text())
     assert sorted(conda["dependencies"][-1]["pip"]) == pins(ROOT / "envs/requirements.txt")
-    post = (ROOT / "envs/cpu.post-deploy.sh").read_text()
-    for pin in pins(ROOT / "envs/requirements-no-deps.txt"):
-        assert pin in post
+    post = (ROOT / f"envs/{name}.post-deploy.sh").read_text()
+    installed = sorted(re.findall(r"[\w-]+==[\w.]+", post))
+    assert installed == sorted(
+        pin for file in ["requirements-no-deps.txt", *extra] for pin in pins(ROOT / "envs" / file)
+    )
 
 
 def test_every_requirement_is_pinned():
-    for name in ("requirements.txt", "requirements-no-deps.txt", "requirements-dev.txt", "constraints.txt"):
-        for pin in pins(ROOT / "envs" / name):
+    for path in (ROOT / "envs").glob("*.txt"):
+        for pin in pins(path):
             assert "==" in pin, pin
+
+
+def test_direct_and_frozen_pins_never_disagree():
+    def versions(name):
+        split = (pin.split(";")[0].strip().lower().replace("_", "-").split("==") for pin in pins(ROOT / "envs" / name))
+        return dict(split)
+
+    frozen = versions("constraints.txt")
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        for package, version in versions(name).items():
+            assert frozen.get(package, version) == version, package
+
+
+def test_the_container_installs_the_same_files_as_make_does():
+    recipe, make = (ROOT / "Containerfile").read_text(), (ROOT / "Makefile").read_text()
+    assert "==" not in recipe
+    for file in ("constraints.txt", "requirements.txt", "requirements-no-deps.txt"):
+        assert f"envs/{file}" in recipe and f"envs/{file}" in make
+    assert (ROOT / ".containerignore").read_text() == (ROOT / ".dockerignore").read_text()
 
 
 def test_parsing_never_loads_torch():

