@@ -20,9 +20,12 @@ include: "rules/attack.smk"
 include: "rules/generate.smk"
 include: "rules/lid.smk"
 include: "rules/texts.smk"
+include: "rules/comprehension.smk"
+include: "rules/inside.smk"
 include: "rules/metrics.smk"
 include: "rules/gate.smk"
 include: "rules/tune.smk"
+include: "rules/audit.smk"
 include: "rules/report.smk"
 
 

@@ -40,6 +40,11 @@ ATTACKED_FAMILIES = [
     if language
 ]
 ATTACKED_LANGUAGES = [config["data"]["retain"]]
+# What the config may switch off.
+COMPREHENDED = bool(
+    config["comprehension"]["items"] or config["comprehension"]["tasks"]
+)
+LOOKED_INSIDE = bool(config["inside"]["prompts"])
 
 # Only a configured GPU is asked for: on a CPU, `gpu=1` would make a profile run these jobs one by one.
 GPU = int(config["model"]["device"].startswith("cuda"))
@@ -103,6 +108,11 @@ def runs(pattern):
 def plain_runs(pattern):
     """``pattern`` for every run of every arm that nobody attacked."""
     return [pattern.format(**run) for run in PLAIN_RUNS]
+
+
+def plain_runs_if(measured, pattern):
+    """``pattern`` for every run that nobody attacked, where the config has it measured at all."""
+    return plain_runs(pattern) if measured else []
 
 
 def needs(what):
@@ -182,6 +192,7 @@ def text_settings(wildcards):
         "languages": ATTACKED_LANGUAGES,
         "canaries": False,
         "kl_texts": 0,
+        "gradnorm_canaries": 0,
         "probe_layers": [],
     }
     return canonical(
@@ -192,6 +203,24 @@ def text_settings(wildcards):
             "data": config["data"],
             **run_of(wildcards),
         }
+    )
+
+
+def comprehension_settings(wildcards):
+    """Settings of the comprehension tasks of one run."""
+    return canonical(
+        {
+            "tasks": config["comprehension"]["tasks"],
+            "data": config["data"],
+            **run_of(wildcards),
+        }
+    )
+
+
+def inside_settings(wildcards):
+    """Settings of the look inside the model of one run."""
+    return canonical(
+        {**config["inside"], "data": config["data"], **run_of(wildcards)}
     )
 
 

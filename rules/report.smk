@@ -6,6 +6,7 @@ INPUTS
     results/metrics.parquet, results/gate/tests.parquet, results/gate/decision.json
     results/data/prompts.parquet, results/data/corpus.parquet
     results/data/checks.parquet, results/layers.parquet, results/sae/site{site}/features.parquet, results/sae/site{site}/quality.parquet
+    results/audit.json, results/figures/{comprehension,inside,flow}.png
     results/adapters/{arm}/seed{seed}/plain/training.parquet
     results/generations/{arm}/seed{seed}/plain.parquet, results/lid/{arm}/seed{seed}/plain.parquet
 
@@ -139,6 +140,10 @@ rule report:
         membership="results/figures/membership.png",
         corpus_figure="results/figures/corpus.png",
         frontier="results/figures/frontier.png",
+        comprehension="results/figures/comprehension.png",
+        inside="results/figures/inside.png",
+        flow="results/figures/flow.png",
+        audit="results/audit.json",
         generations=plain_runs("results/generations/{arm}/seed{seed}/plain.parquet"),
         lid=plain_runs("results/lid/{arm}/seed{seed}/plain.parquet"),
         features=expand("results/sae/site{site}/features.parquet", site=SITES),
@@ -180,6 +185,8 @@ rule report:
                 },
                 "swept": bool(sweeps(ARMS)),
                 "attacked": bool(ATTACKS),
+                "understood": COMPREHENDED,
+                "looked_inside": LOOKED_INSIDE,
                 "selector": config["features"]["selector"],
                 "arms": [
                     {

@@ -104,6 +104,8 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
         "data.second_register": data["second_register"],
         "prompts.templates": config["prompts"]["templates"],
         "lid.labelled": config["lid"]["labelled"],
+        "comprehension.templates": config["comprehension"]["templates"],
+        "comprehension.knowledge": config["comprehension"]["knowledge"],
         "canaries.grammar": config["canaries"]["grammar"] if config["canaries"]["members"] else None,
     }
     for key, path in files.items():
