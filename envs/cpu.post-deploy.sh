@@ -13,4 +13,5 @@ pip install --no-deps \
     sacrebleu==2.6.0 \
     portalocker==4.4.2 \
     colorama==0.4.6 \
-    lxml==6.1.3
+    lxml==6.1.3 \
+    python-dotenv==1.2.4

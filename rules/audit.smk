@@ -4,7 +4,7 @@ Put together the audit: is the language gone, or only hidden?
 INPUTS
 
     results/metrics.parquet, results/reference.parquet, results/data/prompts.parquet
-    results/comprehension, results/inside, results/probes, results/lid: {arm}/seed{seed}/plain.parquet
+    results/comprehension, results/inside, results/judge, results/probes, results/lid: {arm}/seed{seed}/plain.parquet
 
 OUTPUTS
 
@@ -26,6 +26,7 @@ rule audit:
         inside=plain_runs_if(
             LOOKED_INSIDE, "results/inside/{arm}/seed{seed}/plain.parquet"
         ),
+        judge=plain_runs_if(JUDGED, "results/judge/{arm}/seed{seed}/plain.parquet"),
         probes=plain_runs("results/probes/{arm}/seed{seed}/plain.parquet"),
         lid=plain_runs("results/lid/{arm}/seed{seed}/plain.parquet"),
     output:

@@ -44,6 +44,7 @@ ATTACKED_LANGUAGES = [config["data"]["retain"]]
 COMPREHENDED = bool(
     config["comprehension"]["items"] or config["comprehension"]["tasks"]
 )
+JUDGED = config["judge"]["endpoint"] is not None
 LOOKED_INSIDE = bool(config["inside"]["prompts"])
 
 # Only a configured GPU is asked for: on a CPU, `gpu=1` would make a profile run these jobs one by one.

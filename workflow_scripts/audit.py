@@ -10,8 +10,8 @@ from mmie import audit, audit_tables, drawing, figures_audit, files, report_tabl
 
 
 def main(
-    metrics: str, reference: str, prompts: str, comprehension: list[str], inside: list[str], probes: list[str],
-    lid: list[str], comprehension_figure: str, comprehension_pdf: str, inside_figure: str, inside_pdf: str,
+    metrics: str, reference: str, prompts: str, comprehension: list[str], inside: list[str], judge: list[str],
+    probes: list[str], lid: list[str], comprehension_figure: str, comprehension_pdf: str, inside_figure: str, inside_pdf: str,
     flow: str, flow_pdf: str, comprehension_csv: str, membership_csv: str, found: str, settings: dict, code: str = "",
 ) -> None:  # fmt: skip
     arms, data = settings["arms"], settings["data"]
@@ -31,7 +31,8 @@ def main(
     attacked = audit.membership(units, tables.read(reference, tables.REFERENCE), arms)
     files.write(report_tables.csv(understood), comprehension_csv)
     files.write(report_tables.csv(attacked), membership_csv)
-    shown = audit_tables.all_tables(understood, looked, attacked, audit.passes(spoken, asked), arms, data)
+    rated = audit.ratings(files.read_tables(judge, tables.JUDGE))
+    shown = audit_tables.all_tables(understood, looked, attacked, audit.passes(spoken, asked), rated, arms, data)
     files.write(json.dumps(shown, ensure_ascii=False, indent=1) + "\n", found)
 
 

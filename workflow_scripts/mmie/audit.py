@@ -125,6 +125,12 @@ def passes(lid: pd.DataFrame, prompts: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()  # fmt: skip
 
 
+def ratings(judged: pd.DataFrame) -> pd.DataFrame:
+    """Mean rating of the judge per arm and prompt family, over prompts and seeds: arm, family, n, rating."""
+    rows = judged[(judged["variant"] == "plain") & judged["rating"].notna()]
+    return rows.groupby(["arm", "family"], sort=False)["rating"].agg(n="size", rating="mean").reset_index()
+
+
 def _pretrained_auc(reference: pd.DataFrame, attack: str) -> float | None:
     if attack not in reference.columns:
         return None

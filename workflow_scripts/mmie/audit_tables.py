@@ -22,12 +22,14 @@ def all_tables(
     inside: pd.DataFrame,
     attacked: pd.DataFrame,
     passes: pd.DataFrame,
+    ratings: pd.DataFrame,
     arms: Sequence[str],
     data: Data,
 ) -> list[Table]:
     """Those that have something to show, in the order of the report."""
     found = [
         comprehension(understood, arms, data), depths(inside, arms, data), membership(attacked, arms), confusion(passes, arms, data),
+        judge(ratings, arms, data),
     ]  # fmt: skip
     return [table for table in found if table["rows"]]
 
@@ -108,6 +110,24 @@ def confusion(passes: pd.DataFrame, arms: Sequence[str], data: Data) -> Table:
     caption = (
         "Language confusion: share of continuations in the language of the prompt, and share of their words that are; "
         f"on prompts in {forget_name(data)} a good arm has neither."
+    )
+    return {"caption": caption, "header": ["Prompts", *arms], "rows": rows}
+
+
+def judge(ratings: pd.DataFrame, arms: Sequence[str], data: Data) -> Table:
+    """Mean rating per prompt family and arm."""
+    cells = summary.lookup(ratings, "arm", "family")
+    shown = [family for family in families(data) if family in set(ratings["family"])]
+    rows = [
+        [
+            sentence(family_name(family, data)),
+            *(f"{number(row['rating'])} of {row['n']}" if (row := cells.get((arm, family))) else "–" for arm in arms),
+        ]
+        for family in shown
+    ]
+    caption = (
+        "A language model's rating of continuations, 1 (no connected text) to 5 (a sensible continuation), mean of so "
+        "many. No verdict rests on it."
     )
     return {"caption": caption, "header": ["Prompts", *arms], "rows": rows}
 

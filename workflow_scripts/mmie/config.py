@@ -119,6 +119,8 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
             f"`model.name: {model['name']}`: no model folder there (config.json not found). With `model.source: local` "
             "give a folder that AutoModelForCausalLM can read."
         )
+    if config["judge"]["endpoint"] and not config["judge"]["model"]:
+        yield "`judge.model` is empty: with `judge.endpoint` name the model that is asked."
     if config["generation"]["max_new_tokens"] < 8:
         yield "`generation.max_new_tokens` below 8 leaves too few words to tell a language."
 

@@ -303,6 +303,20 @@ LID_QUALITY = table(
     column("specificity_low", REAL, "Lower end of its 95 % Wilson interval."),
     column("specificity_high", REAL, "Upper end."),
 )
+JUDGE = table(
+    "judge",
+    "results/judge/{arm}/seed{seed}/{variant}.parquet",
+    "One row per continuation that a language model rated. Only where config `judge.endpoint` is set.",
+    *RUN,
+    column("prompt_id", TEXT, "The prompt."),
+    column("sample", INT, "As in the generations."),
+    column("family", TEXT, "Prompt family."),
+    column("judge", TEXT, "The model that was asked."),
+    column("answer", TEXT, "What it answered."),
+    column(
+        "rating", INT, "1 (no connected text) to 5 (a sensible continuation); null where it gave none.", nullable=True
+    ),
+)
 ITEMS = table(
     "items",
     "results/data/comprehension.parquet",
