@@ -220,9 +220,7 @@ def comprehension_settings(wildcards):
 
 def inside_settings(wildcards):
     """Settings of the look inside the model of one run."""
-    return canonical(
-        {**config["inside"], "data": config["data"], **run_of(wildcards)}
-    )
+    return canonical({**config["inside"], "data": config["data"], **run_of(wildcards)})
 
 
 def probe_settings(wildcards):

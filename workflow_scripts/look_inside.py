@@ -7,7 +7,14 @@ Writes one row per measure, layer and prompt.
 from mmie import stage, tables
 from mmie.edits import attached
 from mmie.inside import (
-    LENS, PATCHED, choose_prompts, edited_passes, inside_rows, lens_mass, patched_mass, tokens_in,
+    LENS,
+    PATCHED,
+    choose_prompts,
+    edited_passes,
+    inside_rows,
+    lens_mass,
+    patched_mass,
+    tokens_in,
 )  # fmt: skip
 from mmie.model import load
 

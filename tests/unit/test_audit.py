@@ -72,15 +72,24 @@ def test_depth_is_the_layer_after_the_last_that_brings_it_back():
             {"arm": arm, "seed": 0, "variant": "plain", "measure": "patched", "layer": range(5), "mass": values}
         )
 
-    parts = [masses("base", [0.8] * 5), masses("gone", [0.8, 0.8, 0.1, 0.1, 0.0]), masses("never", [0.8, 0.1, 0.8, 0.8, 0.5])]
+    parts = [
+        masses("base", [0.8] * 5),
+        masses("gone", [0.8, 0.8, 0.1, 0.1, 0.0]),
+        masses("never", [0.8, 0.1, 0.8, 0.8, 0.5]),
+    ]
     parts += [masses("at_once", [0.1] * 5)]
     assert audit.depths(pd.concat(parts)) == {"at_once": 0, "base": None, "gone": 2, "never": None}
 
 
 def test_privleak_is_nought_for_a_model_that_never_saw_the_canaries(inputs):
-    metrics, reference = tables.read(inputs["metrics"], tables.METRICS), tables.read(inputs["reference"], tables.REFERENCE)
+    metrics, reference = (
+        tables.read(inputs["metrics"], tables.METRICS),
+        tables.read(inputs["reference"], tables.REFERENCE),
+    )
     found = audit.membership(metrics, reference, ARMS).set_index(["arm", "seed", "attack"])
-    assert found.loc[("base", 0, "loss"), "privleak"] == pytest.approx(found.loc[("base", 0, "loss"), "auc"] / 0.5 - 1, abs=0.05)
+    assert found.loc[("base", 0, "loss"), "privleak"] == pytest.approx(
+        found.loc[("base", 0, "loss"), "auc"] / 0.5 - 1, abs=0.05
+    )
     assert abs(found.loc[("lora", 0, "loss"), "privleak"]) < 0.2 < found.loc[("base", 0, "loss"), "privleak"]
     assert pd.isna(found.loc[("base", 0, "reference"), "privleak"])
     assert (found["low"] <= found["auc"]).all() and (found["auc"] <= found["high"]).all()

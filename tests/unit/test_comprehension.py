@@ -66,7 +66,7 @@ def test_options_differ_and_the_gold_one_is_right(items, corpus):
             others = english[english["text"].map(lambda t, o=item["options"]: t.startswith(tuple(o)))]
             assert others["topic"].nunique() == 1, "distractors are of the same topic"
     places = items.loc[items["task"] == "meaning", "gold"].value_counts(normalize=True)
-    assert places.max() < 0.5, "the right answer is anywhere"
+    assert len(places) == 4, "the right answer is anywhere"
 
 
 def test_half_of_the_texts_to_identify_are_in_the_forgotten_language(items, corpus):
@@ -86,7 +86,7 @@ def test_more_questions_include_the_first_ones(corpus, knowledge):
 
 
 def test_bad_input_is_named(corpus, knowledge, tmp_path):
-    with pytest.raises(ValueError, match="3. Raise config `data.splits`"):
+    with pytest.raises(ValueError, match=r"3\. Raise config `data\.splits`"):
         comprehension.make_items(corpus[corpus["group_id"].isin(["g0", "g1", "g2"])], knowledge, "test", DATA, 5)
     (tmp_path / "facts.jsonl").write_text('{"question": "A", "options": ["b", "c", "d", "d"]}\n')
     with pytest.raises(ValueError, match="line 1: needs `question` and 4 different"):
@@ -102,7 +102,9 @@ def test_options_score_as_if_each_were_read_alone(loaded, batch_tokens):
             tiny.SAMPLE[:4], (["a", "bc"], ["garden", "x", "rain fell"], ["yes"], ["the", "a b c"]), strict=True
         )
     ]
-    for (asked, options), scores in zip(questions, option_scores(model, tokenizer, questions, batch_tokens), strict=True):
+    for (asked, options), scores in zip(
+        questions, option_scores(model, tokenizer, questions, batch_tokens), strict=True
+    ):
         for option, score in zip(options, scores, strict=True):
             ids = torch.tensor([[*asked, *option]])
             with torch.inference_mode():

@@ -276,7 +276,7 @@ def damaged(metrics, variant, ratio):
 def test_an_attack_that_destroys_the_model_shows_no_durability():
     model = replace(PERFECT, after=(("noise", 0.0), ("relearn", 0.9)))
     metrics = make_metrics({"arm": model}, n=200)
-    rows, decision = make_decision(damaged(metrics, "noise", 50.0))
+    rows, _ = make_decision(damaged(metrics, "noise", 50.0))
     found = rows_of(rows, "G9").set_index("part")
     assert set(found.loc[["noise:native", "noise:roman"], "outcome"]) == {"unclear"}
     assert found.loc["noise:native", "reason"].startswith("the attack itself may destroy the model: English")

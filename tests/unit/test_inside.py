@@ -58,7 +58,9 @@ def test_base_patched_with_its_own_states_is_base(loaded, script):
 def test_an_edit_shows_from_its_layer_on(loaded, script):
     model, tokenizer = loaded
     unedited = own_masses(model, tokenizer, script)
-    handle = decoder_layers(model)[2].register_forward_hook(lambda _, __, out: out * -1 if torch.is_tensor(out) else (out[0] * -1, *out[1:]))
+    handle = decoder_layers(model)[2].register_forward_hook(
+        lambda _, __, out: out * -1 if torch.is_tensor(out) else (out[0] * -1, *out[1:])
+    )
     try:
         edited = own_masses(model, tokenizer, script)
         batches, passes = inside.edited_passes(model, tokenizer, TEXTS)

@@ -3,6 +3,7 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 
 import pandas as pd
 import pytest
@@ -11,7 +12,14 @@ from mmie import judge, tables
 
 PROMPTS = pd.DataFrame({"prompt_id": ["p0", "p1", "p2"], "family": ["a", "a", "b"], "text": ["one", "two", "three"]})
 GENERATIONS = pd.DataFrame(
-    {"arm": "lora", "seed": 0, "variant": "plain", "prompt_id": ["p0", "p1", "p2"], "sample": 0, "text": ["x", "y", "z"]}
+    {
+        "arm": "lora",
+        "seed": 0,
+        "variant": "plain",
+        "prompt_id": ["p0", "p1", "p2"],
+        "sample": 0,
+        "text": ["x", "y", "z"],
+    }
 )
 
 
@@ -20,7 +28,7 @@ def endpoint():
     """A chat endpoint on this host; ``asked`` is what it was asked, ``answers`` what it says next."""
 
     class Handler(BaseHTTPRequestHandler):
-        asked: list = []
+        asked: ClassVar[list] = []
         status = 200
 
         def do_POST(self):

@@ -66,7 +66,9 @@ def measured(arms=("base", "lora"), samples=1):
 def test_every_measurement_is_there_once():
     table = gather(**measured())
     counts = table[table["arm"] == "lora"].groupby("metric").size().to_dict()
-    prompts = dict.fromkeys(("les", "les_broad", "target_share", "prefix_es", "line_pass", "word_pass", "und", "repetitive"), 6)
+    prompts = dict.fromkeys(
+        ("les", "les_broad", "target_share", "prefix_es", "line_pass", "word_pass", "und", "repetitive"), 6
+    )
     texts = {"nll": 6, "n_tokens": 6, "n_bytes": 6, "kl": 1}
     attacks = dict.fromkeys(("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus", "mia_reference"), 2)
     attacks["mia_gradnorm"] = 1  # measured on one of the two
@@ -121,7 +123,7 @@ def test_samples_are_averaged():
 @pytest.mark.parametrize(
     ("name", "keep", "message"),
     [
-        ("lid", lambda t: ~((t["arm"] == "lora") & (t["prompt_id"] == "retain_en:g2")), "lora, seed 0, plain lacks 7"),
+        ("lid", lambda t: ~((t["arm"] == "lora") & (t["prompt_id"] == "retain_en:g2")), "lora, seed 0, plain lacks 8"),
         ("likelihood", lambda t: ~((t["arm"] == "base") & (t["doc_id"] == "g2:hi")), "lora, seed 0, plain has 3"),
         ("probes", lambda t: t["arm"] == "base", "lora, seed 0, plain lacks 12"),
         ("prompts", lambda t: t["prompt_id"] != "retain_en:g2", "is not in results/data/prompts.parquet"),

@@ -9,7 +9,15 @@ import pandas as pd
 
 from mmie import audit, summary
 from mmie.labels import (
-    attack_name, families, family_name, forget_name, interval, language_name, number, script_name, sentence,
+    attack_name,
+    families,
+    family_name,
+    forget_name,
+    interval,
+    language_name,
+    number,
+    script_name,
+    sentence,
 )  # fmt: skip
 
 Data = Mapping[str, Any]
@@ -28,9 +36,12 @@ def all_tables(
 ) -> list[Table]:
     """Those that have something to show, in the order of the report."""
     found = [
-        comprehension(understood, arms, data), depths(inside, arms, data), membership(attacked, arms), confusion(passes, arms, data),
+        comprehension(understood, arms, data),
+        depths(inside, arms, data),
+        membership(attacked),
+        confusion(passes, arms, data),
         judge(ratings, arms, data),
-    ]  # fmt: skip
+    ]
     return [table for table in found if table["rows"]]
 
 
@@ -63,9 +74,7 @@ def depths(inside: pd.DataFrame, arms: Sequence[str], data: Data) -> Table:
     last = masses[(masses["measure"] == "patched") & (masses["layer"] == masses["layer"].max())]
     ends = dict(zip(last["arm"], last["mass"], strict=True))
     forget = forget_name(data)
-    rows = [
-        [arm, number(ends[arm]), "never" if found[arm] is None else str(found[arm])] for arm in arms if arm in ends
-    ]
+    rows = [[arm, number(ends[arm]), "never" if found[arm] is None else str(found[arm])] for arm in arms if arm in ends]
     script = script_name(data["scripts"][data["forget"]["native"]])
     caption = (
         f"Inside the model: probability of {script} after an opening in {forget}, and the layer from which on base, "
@@ -74,7 +83,7 @@ def depths(inside: pd.DataFrame, arms: Sequence[str], data: Data) -> Table:
     return {"caption": caption, "header": ["Arm", f"{script} next", "Gone from layer"], "rows": rows}
 
 
-def membership(attacked: pd.DataFrame, arms: Sequence[str]) -> Table:
+def membership(attacked: pd.DataFrame) -> Table:
     """Every membership attack: AUC, true positives at 1 % false ones, privleak."""
     rows = [
         [

@@ -86,9 +86,7 @@ def rows_of_named(answers: Sequence[Item], run: Mapping[str, Any]) -> list[Item]
     ]
 
 
-def _meaning(
-    wide: pd.DataFrame, topics: pd.Series, asked: Sequence[str], code: str, retain: str
-) -> Iterator[Item]:
+def _meaning(wide: pd.DataFrame, topics: pd.Series, asked: Sequence[str], code: str, retain: str) -> Iterator[Item]:
     """Which sentence of the retained language says the same; the others are of the same topic."""
     first = wide[retain].map(lambda text: " ".join(text.split()[:OPTION_WORDS]))
     for group in asked:
@@ -133,5 +131,3 @@ def _others(texts: pd.Series, topics: pd.Series, group: str) -> list[str]:
 
 def _hash(*parts: str) -> bytes:
     return hashlib.sha256("\0".join(parts).encode()).digest()
-
-

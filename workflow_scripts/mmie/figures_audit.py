@@ -106,13 +106,13 @@ def flow(lid: pd.DataFrame, prompts: pd.DataFrame, arms: Sequence[str], data: Da
         _ribbons(axes, shares[shares["arm"] == arm], codes, colours)
     handles = [Patch(color=colours[code], label=sentence(language_name(code))) for code in codes]
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 9), handlelength=1)
-    figure.supxlabel(f"Continuations of {forget_name(data)} prompts: base on the left, the arm on the right", fontsize=10)
+    figure.supxlabel(
+        f"Continuations of {forget_name(data)} prompts: base on the left, the arm on the right", fontsize=10
+    )
     return figure
 
 
-def _cross(
-    axes: Axes, x: Mapping[str, float], y: Mapping[str, float], colour: str, marker: str, label: str
-) -> None:
+def _cross(axes: Axes, x: Mapping[str, float], y: Mapping[str, float], colour: str, marker: str, label: str) -> None:
     axes.plot([x["low"], x["high"]], [y["value"]] * 2, color=colour, linewidth=1.6)
     axes.plot([x["value"]] * 2, [y["low"], y["high"]], color=colour, linewidth=1.6)
     axes.plot([x["value"]], [y["value"]], marker, color=colour, markersize=7.5, markeredgecolor="white", label=label)
@@ -147,7 +147,16 @@ def _ribbons(axes: Axes, rows: pd.DataFrame, codes: Sequence[str], colours: Mapp
     rows = rows.sort_values(["before", "after"], key=lambda column: column.map(order))
     for row in rows.to_dict("records"):
         a, b, share = left, right[row["after"]], row["share"]
-        corners = [(0, a), (0.5, a), (0.5, b), (1, b), (1, b + share), (0.5, b + share), (0.5, a + share), (0, a + share)]
+        corners = [
+            (0, a),
+            (0.5, a),
+            (0.5, b),
+            (1, b),
+            (1, b + share),
+            (0.5, b + share),
+            (0.5, a + share),
+            (0, a + share),
+        ]
         moves = [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3]
         axes.add_patch(PathPatch(Path(corners, moves), facecolor=colours[row["after"]], alpha=0.75, linewidth=0))
         axes.add_patch(PathPatch(Path([(-0.06, a), (0, a), (0, a + share), (-0.06, a + share)]),

@@ -36,7 +36,9 @@ class Harness(HFLM):
     those of the class it replaces, up to rounding, which a test compares.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int = BATCH_TOKENS) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int = BATCH_TOKENS
+    ) -> None:
         with _quiet():
             super().__init__(pretrained=model, tokenizer=tokenizer, backend="causal")
         self.batch_tokens = batch_tokens

@@ -1,8 +1,8 @@
 """
 A language model as a judge of continuations: optional, recorded, and never part of a verdict.
 
-It is asked over any endpoint that speaks the OpenAI chat protocol. Every answer is kept in a file named by a hash of the
-question, the model and the settings, so that a second run asks nothing twice and gives the same table.
+It is asked over any endpoint that speaks the OpenAI chat protocol. Every answer is kept in a file named by a hash of
+the question, the model and the settings, so that a second run asks nothing twice and gives the same table.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ def _post(url: str, body: Mapping[str, Any], key: str) -> str:
             if attempt == TRIES:
                 raise ValueError(f"config `judge.endpoint`: {url} cannot be reached ({error}).") from None
         except (KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"config `judge.endpoint`: {url} does not answer as a chat endpoint ({error!r}).") from None
+            raise ValueError(
+                f"config `judge.endpoint`: {url} does not answer as a chat endpoint ({error!r})."
+            ) from None
         log.info("the judge does not answer; asking again (%d of %d)", attempt, TRIES - 1)
         time.sleep(WAIT_S * 2**attempt)
     raise AssertionError("unreachable")

@@ -38,9 +38,7 @@ def membership_rows(
     """
     rows = scored_rows(canaries, scores, gradients)
     if any(row["canary_id"] not in pretrained for row in rows):
-        raise ValueError(
-            "results/reference.parquet is of other canaries. Delete it, and Snakemake makes it again."
-        )
+        raise ValueError("results/reference.parquet is of other canaries. Delete it, and Snakemake makes it again.")
     return [{**run, **row, REFERENCE: row["loss"] - pretrained[row["canary_id"]]} for row in rows]
 
 
@@ -50,8 +48,7 @@ def scored_rows(
     """Rows of `tables.REFERENCE`: each canary with its scores."""
     about = canaries[["canary_id", "language", "member"]].to_dict("records")
     return [
-        {**row, **found, GRADNORM: gradients.get(row["canary_id"])}
-        for row, found in zip(about, scores, strict=True)
+        {**row, **found, GRADNORM: gradients.get(row["canary_id"])} for row, found in zip(about, scores, strict=True)
     ]
 
 

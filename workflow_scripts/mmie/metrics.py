@@ -14,9 +14,7 @@ from mmie import tables
 PROMPT_METRICS = ("les", "les_broad", "target_share", "prefix_es", "line_pass", "word_pass", "und", "repetitive")
 TEXT_METRICS = {"nll_sum": "nll", "n_tokens": "n_tokens", "n_bytes": "n_bytes", "kl_to_base": "kl"}
 PROBE_METRICS = {"score": "probe_score", "nats": "probe_nats"}
-CANARY_METRICS = {
-    name: f"mia_{name}" for name in ("loss", "zlib", "min_k", "min_k_plus", "reference", "gradnorm")
-}
+CANARY_METRICS = {name: f"mia_{name}" for name in ("loss", "zlib", "min_k", "min_k_plus", "reference", "gradnorm")}
 RUN = ["arm", "seed", "variant"]
 
 

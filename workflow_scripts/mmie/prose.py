@@ -121,8 +121,8 @@ def captions(data: Mapping[str, Any], decision: Mapping[str, Any]) -> dict[str, 
         ),
         "flow": (
             f"What it says instead of {forget}",
-            f"Continuations of {forget} prompts, prompt by prompt: on the left the languages that base answers in, on the "
-            "right those of the arm.",
+            f"Continuations of {forget} prompts, prompt by prompt: on the left the languages that base answers "
+            "in, on the right those of the arm.",
         ),
         "comprehension": (
             "Does it still understand what it no longer writes",
