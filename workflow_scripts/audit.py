@@ -12,7 +12,8 @@ from mmie import audit, audit_tables, drawing, figures_audit, files, report_tabl
 def main(
     metrics: str, reference: str, prompts: str, comprehension: list[str], inside: list[str], judge: list[str],
     probes: list[str], lid: list[str],
-    comprehension_figure: str, comprehension_pdf: str, inside_figure: str, inside_pdf: str, flow: str, flow_pdf: str, comprehension_csv: str, membership_csv: str, found: str, settings: dict, code: str = "",
+    comprehension_figure: str, comprehension_pdf: str, inside_figure: str, inside_pdf: str, flow: str, flow_pdf: str,
+    comprehension_csv: str, membership_csv: str, found: str, settings: dict, code: str = "",
 ) -> None:  # fmt: skip
     arms, data = settings["arms"], settings["data"]
     units, asked = tables.read(metrics, tables.METRICS), tables.read(prompts, tables.PROMPTS)
