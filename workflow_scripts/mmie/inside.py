@@ -79,7 +79,7 @@ def edited_passes(
 def lens_mass(model: PreTrainedModel, passed: Passed, inside: torch.Tensor) -> torch.Tensor:
     """Mass on the tokens ``inside`` that each layer's last state gives the next token: ``[layer, prompt]``."""
     norm = final_norm(model)
-    return torch.stack([head.mass(model, norm(_last(states, passed.mask)), inside) for states in passed.states])
+    return _masses(model, [norm(_last(states, passed.mask)) for states in passed.states], inside)
 
 
 @torch.inference_mode()
@@ -90,12 +90,12 @@ def patched_mass(model: PreTrainedModel, passed: Passed, inside: torch.Tensor) -
 
     At the last layer it is the edited model's own mass, and below the first edit it is base's.
     """
-    rows = []
+    found = []
     for layer in stage.track(range(len(passed.states)), len(passed.states), "patched layers"):
         with _hooked(model, layer, lambda _, __, out, given=passed.states[layer]: _like(out, given)):
             last = _run(model, passed.tokens, passed.mask)
-        rows.append(head.mass(model, _last(last, passed.mask), inside))
-    return torch.stack(rows)
+        found.append(_last(last, passed.mask))
+    return _masses(model, found, inside)
 
 
 def inside_rows(
@@ -129,6 +129,11 @@ def final_norm(model: PreTrainedModel) -> torch.nn.Module:
 @torch.inference_mode()
 def _run(model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
+
+
+def _masses(model: PreTrainedModel, states: Sequence[torch.Tensor], inside: torch.Tensor) -> torch.Tensor:
+    """``[layer, prompt]`` from states ``[prompt, d_model]`` per layer; the head's weights are read once for all."""
+    return head.mass(model, torch.cat(list(states)), inside).reshape(len(states), -1)
 
 
 def _last(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
