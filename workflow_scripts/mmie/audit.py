@@ -66,11 +66,15 @@ def depths(inside: pd.DataFrame) -> dict[str, int | None]:
 
 
 def probe_changes(probes: pd.DataFrame) -> pd.DataFrame:
-    """Probe AUC minus base's, mean over contrasts and seeds, per arm and layer: arm, layer, change."""
-    rows = probes[probes["variant"] == "plain"].drop_duplicates(["arm", "seed", "layer", "contrast"])
-    means = rows.groupby(["arm", "layer"], sort=False)["auc"].mean().reset_index()
-    base = means[means["arm"] == "base"].set_index("layer")["auc"]
-    return means.assign(change=means["auc"] - means["layer"].map(base))[["arm", "layer", "change"]]
+    """
+    What the probes know beyond base's, nats per text, mean over contrasts and seeds: arm, layer, change.
+
+    Nats and not AUC, which is 1 in every layer of most models and then tells nothing.
+    """
+    rows = probes[probes["variant"] == "plain"]
+    means = rows.groupby(["arm", "layer"], sort=False)["nats"].mean().reset_index()
+    base = means[means["arm"] == "base"].set_index("layer")["nats"]
+    return means.assign(change=means["nats"] - means["layer"].map(base))[["arm", "layer", "change"]]
 
 
 def membership(metrics: pd.DataFrame, reference: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:

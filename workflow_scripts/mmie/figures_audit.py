@@ -64,7 +64,7 @@ def comprehension(scores: pd.DataFrame, metrics: pd.DataFrame, arms: Sequence[st
 
 def inside(found: pd.DataFrame, probes: pd.DataFrame, arms: Sequence[str], data: Data) -> Figure:
     """
-    Layer by arm: change of the probes' AUC, logit-lens mass of the native script, and what base makes of the states.
+    Layer by arm: change of what the probes know, logit-lens mass of the native script, and what base makes of the states.
 
     A line marks the layer from which on base, given the arm's states, no longer finds the language.
     """
@@ -73,11 +73,11 @@ def inside(found: pd.DataFrame, probes: pd.DataFrame, arms: Sequence[str], data:
     edited = [arm for arm in arms if arm != "base"]
     figure, grid = new(1.5 + 0.3 * len(arms), 1, 3, width_ratios=[0.7, 1, 1])
     reach = max(0.1, float(np.nanmax(np.abs(changes.to_numpy()))) if changes.size else 0.1)
-    _heat(figure, grid[0][0], changes.reindex(edited), "Probes: AUC − base's", "RdBu_r", (-reach, reach))
+    _heat(figure, grid[0][0], changes.reindex(edited), "Probes: nats − base's", "RdBu_r", (-reach, reach))
     masses, depth = audit.masses(found), audit.depths(found) if len(found) else {}
     for axes, measure, title in (
-        (grid[0][1], "lens", f"Logit lens: mass on the script of {script}"),
-        (grid[0][2], "patched", "Base going on from its states: the same mass"),
+        (grid[0][1], "lens", f"Logit lens: script of {script}"),
+        (grid[0][2], "patched", "The same, base going on from it"),
     ):
         wide = masses[masses["measure"] == measure].pivot(index="arm", columns="layer", values="mass")
         _heat(figure, axes, wide.reindex([arm for arm in arms if arm in wide.index]), title, "viridis", (0, 1))
