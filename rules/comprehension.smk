@@ -20,7 +20,7 @@ rule comprehension_items:
         corpus="results/data/corpus.parquet",
         knowledge=project_path(config["comprehension"]["knowledge"]),
     output:
-        items="results/data/comprehension.parquet",
+        questions="results/data/comprehension.parquet",
     log:
         "logs/comprehension_items.log",
     benchmark:
@@ -48,7 +48,7 @@ rule score_comprehension:
     """Let one edited model choose its answers inside lm-eval."""
     input:
         model="results/model/manifest.json",
-        items="results/data/comprehension.parquet",
+        questions="results/data/comprehension.parquet",
         templates=project_path(config["comprehension"]["templates"]),
         card="results/adapters/{arm}/seed{seed}/{variant}/arm.json",
     output:

@@ -11,9 +11,9 @@ from mmie.model import load
 
 
 def main(
-    model: str, items: str, templates: str, card: str, scores: str, settings: dict, runtime: dict, code: str = ""
+    model: str, questions: str, templates: str, card: str, scores: str, settings: dict, runtime: dict, code: str = ""
 ) -> None:
-    asked, wording = tables.read(items, tables.ITEMS), read_templates(files.read(templates))
+    asked, wording = tables.read(questions, tables.ITEMS), read_templates(files.read(templates))
     language_model, tokenizer = load(model, runtime)
     # Before the edits are attached: lm-eval ties the weights of a model that it is given.
     harness = Harness(language_model, tokenizer)

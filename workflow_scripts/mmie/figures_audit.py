@@ -64,7 +64,7 @@ def comprehension(scores: pd.DataFrame, metrics: pd.DataFrame, arms: Sequence[st
 
 def inside(found: pd.DataFrame, probes: pd.DataFrame, arms: Sequence[str], data: Data) -> Figure:
     """
-    Layer by arm: change of what the probes know, logit-lens mass of the native script, and what base makes of the states.
+    Layer by arm: what the probes know beyond base, logit-lens mass of the native script, and what base makes of it all.
 
     A line marks the layer from which on base, given the arm's states, no longer finds the language.
     """
