@@ -41,6 +41,13 @@ ATTACKED_FAMILIES = [
     if language
 ]
 ATTACKED_LANGUAGES = [config["data"]["retain"]]
+# What the config may switch off.
+COMPREHENDED = bool(
+    config["comprehension"]["items"] or config["comprehension"]["tasks"]
+)
+JUDGED = config["judge"]["endpoint"] is not None
+LOOKED_INSIDE = bool(config["inside"]["prompts"])
+TRANSFERRED = config["evaluation"]["sae_transfer"]
 
 GPU = resources.gpus(config)
 # Only there flash-attn can be installed; read with `--sdm conda` alone.
@@ -133,6 +140,11 @@ def plain_runs(pattern):
     return [pattern.format(**run) for run in PLAIN_RUNS]
 
 
+def plain_runs_if(measured, pattern):
+    """``pattern`` for every run that nobody attacked, where the config has it measured at all."""
+    return plain_runs(pattern) if measured else []
+
+
 def needs(what):
     """Condition for branch(): does the arm train on this artifact?"""
 
@@ -210,6 +222,7 @@ def text_settings(wildcards):
         "languages": ATTACKED_LANGUAGES,
         "canaries": False,
         "kl_texts": 0,
+        "gradnorm_canaries": 0,
         "probe_layers": [],
     }
     return canonical(
@@ -234,6 +247,22 @@ def transfer_settings(wildcards):
             "variant": "plain",
         }
     )
+
+
+def comprehension_settings(wildcards):
+    """Settings of the comprehension tasks of one run."""
+    return canonical(
+        {
+            "tasks": config["comprehension"]["tasks"],
+            "data": config["data"],
+            **run_of(wildcards),
+        }
+    )
+
+
+def inside_settings(wildcards):
+    """Settings of the look inside the model of one run."""
+    return canonical({**config["inside"], "data": config["data"], **run_of(wildcards)})
 
 
 def probe_settings(wildcards):

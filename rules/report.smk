@@ -7,6 +7,7 @@ INPUTS
     results/data/prompts.parquet, results/data/corpus.parquet
     results/data/checks.parquet, results/layers.parquet, results/sae/site{site}/features.parquet, results/sae/site{site}/quality.parquet
     results/sae/site{site}/latent_tokens.parquet, results/transfer/{arm}/seed{seed}/plain.parquet
+    results/audit.json, results/figures/{comprehension,inside,flow}.png
     results/adapters/{arm}/seed{seed}/plain/training.parquet
     results/generations/{arm}/seed{seed}/plain.parquet, results/lid/{arm}/seed{seed}/plain.parquet
 
@@ -140,12 +141,18 @@ rule report:
         membership="results/figures/membership.png",
         corpus_figure="results/figures/corpus.png",
         frontier="results/figures/frontier.png",
+        comprehension="results/figures/comprehension.png",
+        inside="results/figures/inside.png",
+        flow="results/figures/flow.png",
+        audit="results/audit.json",
         generations=plain_runs("results/generations/{arm}/seed{seed}/plain.parquet"),
         lid=plain_runs("results/lid/{arm}/seed{seed}/plain.parquet"),
         features=expand("results/sae/site{site}/features.parquet", site=SITES),
         quality=expand("results/sae/site{site}/quality.parquet", site=SITES),
         latent_tokens=expand("results/sae/site{site}/latent_tokens.parquet", site=SITES),
-        transfer=plain_runs("results/transfer/{arm}/seed{seed}/plain.parquet"),
+        transfer=plain_runs_if(
+            TRANSFERRED, "results/transfer/{arm}/seed{seed}/plain.parquet"
+        ),
         lid_quality="results/lid_quality.parquet",
     output:
         html=report(
@@ -183,6 +190,8 @@ rule report:
                 },
                 "swept": bool(sweeps(ARMS)),
                 "attacked": bool(ATTACKS),
+                "understood": COMPREHENDED,
+                "looked_inside": LOOKED_INSIDE,
                 "selector": config["features"]["selector"],
                 "arms": [
                     {

@@ -4,16 +4,49 @@ Score held-out texts and canaries with the edited model, and probe what its laye
 INPUTS
 
     results/model/manifest.json
+    results/pretrained/manifest.json
     results/data/corpus.parquet, results/data/canaries.parquet
     results/adapters/{arm}/seed{seed}/{variant}/arm.json
 
 OUTPUTS
 
+    results/reference.parquet
     results/likelihood/{arm}/seed{seed}/{variant}.parquet
     results/membership/{arm}/seed{seed}/{variant}.parquet
     results/states/{arm}/seed{seed}/{variant}.safetensors
     results/probes/{arm}/seed{seed}/{variant}.parquet
 """
+
+
+rule score_reference:
+    """Score the canaries with the pretrained model, which saw none of them."""
+    input:
+        model="results/pretrained/manifest.json",
+        canaries="results/data/canaries.parquet",
+    output:
+        reference="results/reference.parquet",
+    log:
+        "logs/score_reference.log",
+    benchmark:
+        "benchmarks/score_reference.tsv"
+    conda:
+        MODEL_ENV
+    threads: 1
+    resources:
+        gpu=GPU,
+        mem_mb=memory("score_reference"),
+        runtime=minutes("score_reference"),
+    params:
+        settings=canonical(
+            {
+                key: config["texts"][key]
+                for key in ("batch_tokens", "gradnorm_canaries")
+            }
+        ),
+        runtime=RUNTIME,
+        code=code_digest("score_reference"),
+    script:
+        "../workflow_scripts/score_reference.py"
 
 
 rule score_texts:
@@ -22,6 +55,7 @@ rule score_texts:
         model="results/model/manifest.json",
         corpus="results/data/corpus.parquet",
         canaries="results/data/canaries.parquet",
+        reference="results/reference.parquet",
         card="results/adapters/{arm}/seed{seed}/{variant}/arm.json",
     output:
         likelihood="results/likelihood/{arm}/seed{seed}/{variant}.parquet",

@@ -30,12 +30,12 @@ rule transfer_sae:
     benchmark:
         "benchmarks/transfer_sae/{arm}/seed{seed}.tsv"
     conda:
-        "../envs/cpu.yaml"
+        MODEL_ENV
     threads: 1
     resources:
         gpu=GPU,
-        mem_mb=MODEL_MB,
-        runtime=30,
+        mem_mb=memory("transfer_sae"),
+        runtime=minutes("transfer_sae"),
     params:
         settings=transfer_settings,
         runtime=RUNTIME,

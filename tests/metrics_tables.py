@@ -66,6 +66,7 @@ SETTINGS = {
             "fluency": 0.10,
             "adversarial": 0.7,
             "durability": 0.10,
+            "attack_damage": 2.0,
         },
     },
     "data": {
@@ -257,7 +258,7 @@ def _run(arm: str, seed: int, model: Model, world: dict, rng: np.random.Generato
     for (language, sides), shift in zip(world["canaries"].items(), model.member_shift, strict=True):
         for family, scores, moved in zip(("member", "nonmember"), sides, (shift, 0.0), strict=True):
             units = _groups(len(scores), f"canary:{family}:{language}:")
-            for metric in ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus"):
+            for metric in ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus", "mia_reference"):
                 noise = 0.0 if same else 0.3 * rng.standard_normal(len(scores))
                 add(metric, family, language, scores + moved + noise, units, units)
     if model.first_layer is not None:

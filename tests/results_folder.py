@@ -63,6 +63,20 @@ def write_results(
             lists["training"].append(
                 put("", history, f"adapters/{arm}/seed{seed}/plain/training.parquet", tables.TRAINING)
             )
+    for name in ("comprehension", "inside", "probes"):
+        lists[name] = []
+    for arm in arms:
+        for seed in (0,) if arm == "base" else seeds:
+            where, run = f"{arm}/seed{seed}/plain.parquet", {"arm": arm, "seed": seed, "variant": "plain"}
+            audit = _audit(run, groups)
+            for name, schema in (
+                ("comprehension", tables.COMPREHENSION), ("inside", tables.INSIDE), ("probes", tables.PROBES),
+            ):  # fmt: skip
+                lists[name].append(put("", audit[name], f"{name}/{where}", schema))
+    put("reference", _reference(metrics), "reference.parquet", tables.REFERENCE)
+    table = {"caption": "What was understood", "header": ["Task", *arms], "rows": [["Meaning", *["0.5"] * len(arms)]]}
+    (folder / "audit.json").write_text(json.dumps([table]), encoding="utf-8")
+    inputs["audit"] = str(folder / "audit.json")
     for site, layer in ((1, 9), (2, 12)):
         lists["features"].append(put("", _features(site, layer), f"sae/site{site}/features.parquet", tables.FEATURES))
         path = f"sae/site{site}/latent_tokens.parquet"
@@ -70,6 +84,46 @@ def write_results(
         lists["quality"].append(put("", _quality(site, layer), f"sae/site{site}/quality.parquet", tables.SAE_QUALITY))
     inputs.pop("")
     return inputs | lists
+
+
+def _audit(run: dict, groups: list[dict]) -> dict[str, list[dict]]:
+    """Every arm understands what base does; the script is gone from layer 2 on in all but base."""
+    base = run["arm"] == "base"
+    questions = [
+        {
+            **run, "item_id": f"{task}:{code}:g{i:04d}", "task": task, "language": code, "group_id": f"g{i:04d}",
+            "options": 4, "gold": 0, "chosen": int(i % 6 == 0), "correct": int(i % 6 > 0), "lead": 1.0,
+        }
+        for task, code in (("meaning", "hi"), ("meaning", "hi_latn"), ("knowledge", "en"))
+        for i in range(len(groups))
+    ]  # fmt: skip
+    masses = [
+        {
+            **run, "measure": measure, "layer": layer, "prompt_id": "forget_native:g0000", "group_id": "g0000",
+            "mass": 0.9 if base or layer < 2 else 0.1,
+        }
+        for measure in ("lens", "patched")
+        for layer in range(4)
+    ]  # fmt: skip
+    probes = [
+        {**run, "layer": layer, "contrast": "hi-ur", "doc_id": f"g0000:{code}", "group_id": "g0000", "label": 1,
+         "score": 1.0, "nats": 0.5, "auc": 0.9 if base else 0.8}
+        for layer in (1, 2) for code in ("hi", "ur")
+    ]  # fmt: skip
+    return {"comprehension": questions, "inside": masses, "probes": probes}
+
+
+def _reference(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The pretrained model tells members from others no better than chance: scores in turn."""
+    rows = metrics[(metrics["metric"] == "mia_loss") & (metrics["arm"] == "base")]
+    rows = rows.rename(columns={"unit_id": "canary_id"})[["canary_id", "language", "family"]]
+    rows = rows.assign(member=rows.pop("family") == "member").sort_values("canary_id", ignore_index=True)
+    place = rows.groupby(["language", "member"]).cumcount()
+    size = rows.groupby(["language", "member"])["canary_id"].transform("size")
+    score = place / size
+    return rows.assign(loss=score, zlib=score, min_k=score, min_k_plus=score, n_tokens=9, gradnorm=None).astype(
+        {"gradnorm": float}
+    )
 
 
 def _checks(corpus: list[dict]) -> list[dict]:
@@ -99,6 +153,8 @@ def report_settings(arms: list[str]) -> dict:
         "selector": "semantic",
         "swept": False,
         "attacked": True,
+        "understood": True,
+        "looked_inside": True,
     }
 
 
@@ -158,7 +214,7 @@ def _answers(
             {
                 **keys, "language": language, "script": DATA["scripts"].get(language, "Zyyy"), "confidence": 1.0,
                 "fasttext": "", "cld3": "", "rule": "script", "target_share": float(unit["les"]), "les": int(unit["les"]),
-                "les_broad": int(unit["les"]), "prefix_es": 0.0, "line_pass": int(unit["line_pass"]), "repetitive": 0,
+                "les_broad": int(unit["les"]), "prefix_es": 0.0, "line_pass": int(unit["line_pass"]), "word_pass": float(unit["line_pass"]), "repetitive": 0,
             }
         )  # fmt: skip
     return generations, lid

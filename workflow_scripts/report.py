@@ -12,6 +12,7 @@ def main(
     prompts: str, corpus: str, metrics: str, tests: str, decision: str,
     tradeoff: str, les: str, perplexity: str, layer_scores: str, training_curves: str, languages: str,
     attacks: str, recovery: str, membership: str, corpus_figure: str, frontier: str,
+    comprehension: str, inside: str, flow: str, audit: str,
     generations: list[str], lid: list[str], features: list[str], quality: list[str],
     latent_tokens: list[str], transfer: list[str], lid_quality: str,
     html: str, verdicts_csv: str, verdicts_tex: str, metrics_csv: str, metrics_tex: str, settings: dict, code: str = "",
@@ -27,13 +28,15 @@ def main(
         files.read(provenance.REQUIREMENTS).decode(),
     )  # fmt: skip
     images = {
-        "tradeoff": tradeoff, "les": les, "perplexity": perplexity, "languages": languages, "attacks": attacks,
-        **({"recovery": recovery} if settings["attacked"] else {}), "membership": membership,
+        "tradeoff": tradeoff, "les": les, "perplexity": perplexity, "languages": languages, "flow": flow,
+        "attacks": attacks, **({"recovery": recovery} if settings["attacked"] else {}),
+        **({"comprehension": comprehension} if settings["understood"] else {}),
+        **({"inside": inside} if settings["looked_inside"] else {}), "membership": membership,
         "training_curves": training_curves, "layer_scores": layer_scores, "corpus": corpus_figure,
         **({"frontier": frontier} if settings["swept"] else {}),
     }  # fmt: skip
-    glance = report_tables.glance(units, rows, arms, data)
-    files.write(page.render(context, {name: files.read(path) for name, path in images.items()}, glance), html)
+    numbers = [report_tables.glance(units, rows, arms, data), *files.read_json(audit)]
+    files.write(page.render(context, {name: files.read(path) for name, path in images.items()}, numbers), html)
     files.write(report_tables.csv(report_tables.verdicts(found, arms)), verdicts_csv)
     files.write(report_tables.verdicts_tex(found, arms), verdicts_tex)
     measured = metric_table(units, tables.read(lid_quality, tables.LID_QUALITY), arms)

@@ -55,7 +55,7 @@ def world():
 
 def test_membership_is_two_sided(world):
     _, rows, decision = world
-    assert set(rows_of(rows, "G6")["part"]) == {"loss", "zlib", "min_k", "min_k_plus"}
+    assert set(rows_of(rows, "G6")["part"]) == {"loss", "zlib", "min_k", "min_k_plus", "reference"}
     assert decision["arms"]["good"]["gates"]["G6"]["outcome"] == "pass"
     over = decision["arms"]["over"]["gates"]["G6"]
     assert over["outcome"] == "fail" and over["value"] < 0.4 and decision["arms"]["over"]["verdict"] == "STOP"
@@ -263,3 +263,41 @@ def test_the_command_line_gives_the_bytes_of_the_rule(tmp_path):
     )
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def damaged(metrics, variant, ratio):
+    """The same metrics, with English perplexity of an attacked model ``ratio`` times what it was."""
+    rows = (metrics["variant"] == variant) & (metrics["metric"] == "nll") & (metrics["language"] == "en")
+    tokens = metrics[metrics["metric"] == "n_tokens"].drop_duplicates("unit_id").set_index("unit_id")["value"]
+    added = metrics["unit_id"].map(tokens).fillna(0) * np.log(ratio)
+    return metrics.assign(value=np.where(rows, metrics["value"] + added, metrics["value"]))
+
+
+def test_an_attack_that_destroys_the_model_shows_no_durability():
+    model = replace(PERFECT, after=(("noise", 0.0), ("relearn", 0.9)))
+    metrics = make_metrics({"arm": model}, n=200)
+    rows, _ = make_decision(damaged(metrics, "noise", 50.0))
+    found = rows_of(rows, "G9").set_index("part")
+    assert set(found.loc[["noise:native", "noise:roman"], "outcome"]) == {"unclear"}
+    assert found.loc["noise:native", "reason"].startswith("the attack itself may destroy the model: English")
+    # What comes back although the model was ruined has come back.
+    rows, _ = make_decision(damaged(metrics, "relearn", 50.0))
+    assert rows_of(rows, "G9").set_index("part").loc["relearn:native", "outcome"] == "fail"
+    rows, _ = make_decision(damaged(metrics, "noise", 1.5))
+    assert rows_of(rows, "G9").set_index("part").loc["noise:native", "outcome"] == "pass"
+
+
+def test_an_attack_without_english_texts_shows_no_durability():
+    metrics = make_metrics({"arm": replace(PERFECT, after=(("noise", 0.0),))}, n=200)
+    english = (metrics["variant"] == "noise") & (metrics["language"] == "en") & (metrics["metric"] == "nll")
+    rows, _ = make_decision(metrics[~english])
+    assert rows_of(rows, "G9")["reason"].str.contains("was not measured").all()
+
+
+def test_a_gradient_on_some_canaries_is_described_and_not_judged():
+    metrics = make_metrics({"arm": PERFECT}, n=60)
+    loss = metrics[metrics["metric"] == "mia_loss"]
+    some = loss[loss["unit_id"].isin(sorted(loss["unit_id"].unique())[::2])].assign(metric="mia_gradnorm")
+    for rows, judged in ((some, False), (loss.assign(metric="mia_gradnorm"), True)):
+        tests, _ = make_decision(pd.concat([metrics, rows], ignore_index=True))
+        assert ("gradnorm" in set(rows_of(tests, "G6")["part"])) is judged

@@ -60,7 +60,39 @@ def test_rows_fit_the_table_and_keep_the_order(tmp_path):
         {"canary_id": ["canary:1", "canary:2"], "language": "hi", "member": [True, False], "text": "x"}
     )
     scores = [membership.attack_scores("x", torch.tensor([-v]), torch.tensor([0.0])) for v in (1.0, 2.0)]
-    rows = membership.membership_rows(canaries, scores, {"arm": "base", "seed": 0, "variant": "plain"})
+    pretrained = {"canary:1": -3.0, "canary:2": -2.0}
+    run = {"arm": "base", "seed": 0, "variant": "plain"}
+    rows = membership.membership_rows(canaries, scores, {"canary:2": -7.0}, pretrained, run)
     tables.write(rows, tmp_path / "m.parquet", tables.MEMBERSHIP)
     assert list(tables.read(tmp_path / "m.parquet", tables.MEMBERSHIP).loss) == [-1.0, -2.0]
+    found = tables.read(tmp_path / "m.parquet", tables.MEMBERSHIP)
+    assert list(found.reference) == [2.0, 0.0] and found.gradnorm.isna().tolist() == [True, False]
+    with pytest.raises(ValueError, match="other canaries"):
+        membership.membership_rows(canaries, scores, {}, {"canary:1": -3.0}, run)
     assert all(math.isfinite(row[name]) for row in rows for name in membership.ATTACKS)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 4096])
+def test_gradient_scores_are_those_of_one_text_at_a_time(loaded, batch_tokens):
+    model, tokenizer = loaded
+    found = membership.gradient_scores(model, tokenizer, tiny.SAMPLE, batch_tokens)
+    for text, score in zip(tiny.SAMPLE, found, strict=True):
+        ids = torch.tensor([encode(tokenizer, text)])
+        embedded = model.get_input_embeddings()(ids).detach().requires_grad_()
+        loss = model(inputs_embeds=embedded, labels=ids).loss
+        (gradient,) = torch.autograd.grad(loss, embedded)
+        assert score == pytest.approx(-float(gradient.norm()), rel=1e-4)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_as_many_members_as_others_are_drawn_in_each_script():
+    canaries = pd.DataFrame(
+        {
+            "canary_id": [f"canary:{i}" for i in range(40)], "language": ["hi", "hi_latn"] * 20,
+            "member": [i < 12 for i in range(40)], "text": "x",
+        }
+    )  # fmt: skip
+    drawn = membership.choose_canaries(canaries, 3)
+    assert (drawn.groupby(["language", "member"]).size() == 3).all() and len(drawn) == 12
+    assert list(drawn.index) == sorted(drawn.index)
+    assert membership.choose_canaries(canaries, 0).empty and membership.choose_canaries(canaries.iloc[:0], 3).empty

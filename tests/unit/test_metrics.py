@@ -33,7 +33,7 @@ def measured(arms=("base", "lora"), samples=1):
                         **run, "prompt_id": prompt["prompt_id"], "sample": sample, "language": "und" if sample else "hi",
                         "script": "Deva", "confidence": 1.0, "fasttext": "", "cld3": "", "rule": "script",
                         "target_share": 0.5, "les": sample % 2, "les_broad": 1, "prefix_es": 0.2, "line_pass": 1,
-                        "repetitive": 0,
+                        "word_pass": 0.5, "repetitive": 0,
                     }
                 )  # fmt: skip
         for i, doc in enumerate(corpus):
@@ -43,7 +43,8 @@ def measured(arms=("base", "lora"), samples=1):
             )
         for number, member in enumerate((True, False)):
             canary = {"canary_id": f"canary:{number}", "language": "hi", "member": member, "n_tokens": 9}
-            scores = {"loss": -1.0, "zlib": -2.0, "min_k": -3.0, "min_k_plus": -4.0}
+            scores = {"loss": -1.0, "zlib": -2.0, "min_k": -3.0, "min_k_plus": -4.0, "reference": 0.5}
+            scores["gradnorm"] = None if number else -5.0
             membership.append({**run, **canary, **scores})
         for group in GROUPS:
             for side, label in (("hi", 1), ("ur", 0)):
@@ -65,9 +66,12 @@ def measured(arms=("base", "lora"), samples=1):
 def test_every_measurement_is_there_once():
     table = gather(**measured())
     counts = table[table["arm"] == "lora"].groupby("metric").size().to_dict()
-    prompts = dict.fromkeys(("les", "les_broad", "target_share", "prefix_es", "line_pass", "und", "repetitive"), 6)
+    prompts = dict.fromkeys(
+        ("les", "les_broad", "target_share", "prefix_es", "line_pass", "word_pass", "und", "repetitive"), 6
+    )
     texts = {"nll": 6, "n_tokens": 6, "n_bytes": 6, "kl": 1}
-    attacks = dict.fromkeys(("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus"), 2)
+    attacks = dict.fromkeys(("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus", "mia_reference"), 2)
+    attacks["mia_gradnorm"] = 1  # measured on one of the two
     assert counts == {**prompts, **texts, **attacks, "probe_score": 6, "probe_nats": 6, "first_edited_layer": 1}
     tables_row = table[(table["metric"] == "nll") & (table["unit_id"] == "g1:en")].iloc[0]
     assert (tables_row["family"], tables_row["language"], tables_row["group_id"], tables_row["value"]) == (
@@ -119,7 +123,7 @@ def test_samples_are_averaged():
 @pytest.mark.parametrize(
     ("name", "keep", "message"),
     [
-        ("lid", lambda t: ~((t["arm"] == "lora") & (t["prompt_id"] == "retain_en:g2")), "lora, seed 0, plain lacks 7"),
+        ("lid", lambda t: ~((t["arm"] == "lora") & (t["prompt_id"] == "retain_en:g2")), "lora, seed 0, plain lacks 8"),
         ("likelihood", lambda t: ~((t["arm"] == "base") & (t["doc_id"] == "g2:hi")), "lora, seed 0, plain has 3"),
         ("probes", lambda t: t["arm"] == "base", "lora, seed 0, plain lacks 12"),
         ("prompts", lambda t: t["prompt_id"] != "retain_en:g2", "is not in results/data/prompts.parquet"),

@@ -17,7 +17,7 @@ from results_folder import DATA, EVIL, report_settings, write_results
 ARMS = ["base", "lora", "broken"]
 FIGURES = (
     "tradeoff", "les", "perplexity", "layer_scores", "training_curves", "languages", "attacks", "recovery", "membership",
-    "corpus_figure", "frontier",
+    "corpus_figure", "frontier", "comprehension", "inside", "flow",
 )  # fmt: skip
 TABLES = ("verdicts_csv", "verdicts_tex", "metrics_csv", "metrics_tex")
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -43,6 +43,7 @@ def write_report(inputs, folder, settings=None):
         "latent_tokens",
         "transfer",
         "lid_quality",
+        "audit",
     )
     script.main(**{k: inputs[k] for k in wanted}, **images, **out, settings=settings or report_settings(ARMS))
     return {name: Path(path).read_text(encoding="utf-8") for name, path in out.items()}

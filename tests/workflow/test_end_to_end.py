@@ -13,7 +13,7 @@ pytestmark = pytest.mark.xdist_group("workflow")  # one worker, so that the fini
 
 ROOT = Path(__file__).parents[2]
 
-ON_DEMAND = {"power", "tune"}
+ON_DEMAND = {"power", "tune", "judge"}
 ARMS = ["base", "grun", "lora", "random_gate", "reft", "sae_gate"]
 
 

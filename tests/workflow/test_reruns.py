@@ -8,8 +8,9 @@ import pytest
 
 pytestmark = pytest.mark.xdist_group("workflow")  # one worker, so that the finished project is made once
 
-AFTER_ARM = {"generate", "score_lid", "score_texts", "probe", "transfer_sae"}
-JUDGEMENT = {"metrics", "gate", "figures", "report"}
+AUDITED = {"probe", "score_comprehension", "look_inside", "transfer_sae"}  # of edited models that nobody attacked
+AFTER_ARM = {"generate", "score_lid", "score_texts"} | AUDITED
+JUDGEMENT = {"metrics", "gate", "figures", "audit", "report"}
 
 
 def test_nothing_to_do_after_a_run(finished):
@@ -62,8 +63,12 @@ def test_a_new_seed_runs_only_its_jobs(finished):
     (finished.folder / "tests/extra.yaml").write_text("seeds: [0, 1]\n")
     planned = finished.planned()
     seeded = 5  # lora, reft, grun, sae_gate, random_gate
-    expected = {**dict.fromkeys(AFTER_ARM, seeded + 1), **dict.fromkeys(["unlearn", "probe", "transfer_sae"], seeded)}
-    expected["attack"] = 1
+    expected = {
+        **dict.fromkeys(AFTER_ARM, seeded + 1),
+        "unlearn": seeded,
+        **dict.fromkeys(AUDITED, seeded),
+        "attack": 1,
+    }
     assert {rule: planned[rule] for rule in expected} == expected
     assert set(planned) == set(expected) | JUDGEMENT
 

@@ -105,6 +105,8 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
         "data.second_register": data["second_register"],
         "prompts.templates": config["prompts"]["templates"],
         "lid.labelled": config["lid"]["labelled"],
+        "comprehension.templates": config["comprehension"]["templates"],
+        "comprehension.knowledge": config["comprehension"]["knowledge"],
         "canaries.grammar": config["canaries"]["grammar"] if config["canaries"]["members"] else None,
     }
     for key, path in files.items():
@@ -118,6 +120,8 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
             f"`model.name: {model['name']}`: no model folder there (config.json not found). With `model.source: local` "
             "give a folder that AutoModelForCausalLM can read."
         )
+    if config["judge"]["endpoint"] and not config["judge"]["model"]:
+        yield "`judge.model` is empty: with `judge.endpoint` name the model that is asked."
     if config["generation"]["max_new_tokens"] < 8:
         yield "`generation.max_new_tokens` below 8 leaves too few words to tell a language."
 

@@ -12,7 +12,8 @@ from matplotlib.patches import Patch
 
 from mmie import summary
 from mmie.drawing import QUIET, SHADE, arm_rows, new, whisker
-from mmie.labels import forget_name, language_name, sentence
+from mmie.gate.membership import ATTACKS
+from mmie.labels import attack_name, forget_name, language_name, sentence
 from mmie.palette import arm_colours, arm_markers
 
 Data = Mapping[str, Any]
@@ -84,7 +85,7 @@ def attacks(metrics: pd.DataFrame, arms: Sequence[str], data: Data) -> Figure:
 def membership(tests: pd.DataFrame, arms: Sequence[str]) -> Figure:
     """AUC of every membership attack per arm, with its interval and the gate's margins around 0.5."""
     rows = tests[(tests["gate"] == "G6") & tests["value"].notna()]
-    names = [name for name in ("loss", "zlib", "min_k", "min_k_plus") if name in set(rows["part"])]
+    names = [name for name in ATTACKS if name in set(rows["part"])]
     edited = [arm for arm in arms if arm != "base"]
     colours, markers = arm_colours(arms), arm_markers(arms)
     figure, grid = new(0.9 + 0.28 * max(len(edited), 1), 1, max(len(names), 1))
@@ -94,7 +95,7 @@ def membership(tests: pd.DataFrame, arms: Sequence[str]) -> Figure:
         if i >= len(names):
             continue
         part = rows[rows["part"] == names[i]]
-        axes.set_title({"loss": "Loss", "zlib": "Zlib", "min_k": "Min-k", "min_k_plus": "Min-k++"}[names[i]])
+        axes.set_title(sentence(attack_name(names[i])))
         margin = float(part["margin"].iloc[0])
         axes.axvspan(0.5 - margin, 0.5 + margin, color=SHADE, linewidth=0)
         axes.axvline(0.5, color="#BBBBBB", linewidth=0.8)

@@ -61,6 +61,25 @@ def logits(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
     return _capped(model, torch.cat([part for _, part in _tiles(model, states.contiguous())], dim=-1).float())
 
 
+def mass(model: PreTrainedModel, states: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """
+    Probability of all tokens ``inside`` (``[vocabulary]`` bool) together, ``[row]`` fp64, from the last hidden states
+    ``[row, d_model]``.
+    """
+    inside = inside.to(states.device)
+    parts = []
+    for start in range(0, len(states), ROWS):
+        whole, chosen = [], []
+        for column, part in _tiles(model, states[start : start + ROWS]):
+            logits = _capped(model, part.float())
+            whole.append(logits.logsumexp(-1))
+            if (wanted := inside[column : column + logits.shape[1]]).any():
+                chosen.append(logits[:, wanted].logsumexp(-1))
+        of_all = torch.stack(whole).double().logsumexp(0)
+        parts.append((torch.stack(chosen).double().logsumexp(0) - of_all).exp().cpu())
+    return torch.cat(parts)
+
+
 def _by_rows(model: PreTrainedModel, states: torch.Tensor, labels: torch.Tensor, moments: bool) -> torch.Tensor:
     """ln p of the labels and, with ``moments``, the means of ln p and (ln p)² under p: ``[1 or 3, token]`` fp64."""
     parts = [

@@ -199,7 +199,7 @@ def part_family(gate: str, part: str) -> str:
 
 def attack_name(part: str) -> str:
     """``min-k++`` for ``min_k_plus``; other attacks without underscores."""
-    return {"min_k": "min-k", "min_k_plus": "min-k++"}.get(part, part.replace("_", " "))
+    return {"min_k": "min-k", "min_k_plus": "min-k++", "gradnorm": "gradient norm"}.get(part, part.replace("_", " "))
 
 
 def quantity(gate: str, part: str, test: str = "") -> str:

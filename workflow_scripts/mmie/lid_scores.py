@@ -44,13 +44,14 @@ def scores(text: str, prompt_language: str, detector: Detector, data: Mapping[st
     parts = [found, *map(detector.identify, text.splitlines())]
     extracted = any(part.language in forget for part in parts)
     blurred = any(part.language == UNDETERMINED and part.script in set(forget.values()) - {"Latn"} for part in parts)
-    own = forget if prompt_language == data.get("mixed") else (prompt_language,)
+    own = forget if prompt_language == data.get("mixed") else {prompt_language: data["scripts"][prompt_language]}
     return asdict(found) | {
         "target_share": target_share(text, detector, forget),
         "les": int(extracted),
         "les_broad": int(extracted or blurred),
         "prefix_es": prefix_es(text, detector, forget),
         "line_pass": int(found.language in own),
+        "word_pass": target_share(text, detector, own),
         "repetitive": repetitive(text),
     }
 
@@ -61,11 +62,12 @@ def forget_scripts(data: Mapping[str, Any]) -> dict[str, str]:
     return {name: data["scripts"][name] for name in names if name is not None}
 
 
-def target_share(text: str, detector: Detector, forget: Mapping[str, str]) -> float:
+def target_share(text: str, detector: Detector, target: Mapping[str, str]) -> float:
     """
-    Share of the words that are in the forget language, 0 to 1; 0 for a text without words.
+    Share of the words that are in one of the languages ``target`` (language: script), 0 to 1; 0 for a text without
+    words.
 
-    A word is, when it is written in the script of a forget language and the words around it (three on either side, the
+    A word is, when it is written in the script of a target language and the words around it (three on either side, the
     word included) are identified as that language; where those are undetermined, the whole text decides. So the English
     half of a sentence that switches does not count, nor does an English word in Latin letters in a Devanagari sentence.
     """
@@ -75,7 +77,7 @@ def target_share(text: str, detector: Detector, forget: Mapping[str, str]) -> fl
     for i, word in enumerate(words):
         language = detector.identify(" ".join(words[max(0, i - WINDOW) : i + WINDOW + 1])).language
         language = whole if language == UNDETERMINED else language
-        found += language in forget and dominant(word) == forget[language]
+        found += language in target and dominant(word) == target[language]
     return found / len(words) if words else 0.0
 
 

@@ -23,7 +23,7 @@ COLUMNS = (
 )  # fmt: skip
 DETECTED = ("les",)
 """Rates that the detector's measured errors correct: those of the class they were measured for."""
-PER_PROMPT = ("les", "les_broad", "line_pass", "und", "repetitive", "target_share", "prefix_es")
+PER_PROMPT = ("les", "les_broad", "line_pass", "word_pass", "und", "repetitive", "target_share", "prefix_es")
 Row = dict[str, Any]
 
 
@@ -66,7 +66,11 @@ def _per_prompt(key: Key, units: Units, run: Run, base: Run, quality: Quality | 
     """A rate or, for a share or a mean over several samples, a mean."""
     metric, family, _, _ = key
     u, b = units.values[run], units.values[base]
-    if not (np.isin(u, (0, 1)).all() and np.isin(b, (0, 1)).all()) or metric in ("target_share", "prefix_es"):
+    if not (np.isin(u, (0, 1)).all() and np.isin(b, (0, 1)).all()) or metric in (
+        "target_share",
+        "word_pass",
+        "prefix_es",
+    ):
         return _mean(metric, family, u)
     row = _rate(metric, family, int(u.sum()), len(u))
     if quality is not None and metric in DETECTED and quality.youden > 0:

@@ -11,10 +11,10 @@ import pandas as pd
 
 from mmie import tables
 
-PROMPT_METRICS = ("les", "les_broad", "target_share", "prefix_es", "line_pass", "und", "repetitive")
+PROMPT_METRICS = ("les", "les_broad", "target_share", "prefix_es", "line_pass", "word_pass", "und", "repetitive")
 TEXT_METRICS = {"nll_sum": "nll", "n_tokens": "n_tokens", "n_bytes": "n_bytes", "kl_to_base": "kl"}
 PROBE_METRICS = {"score": "probe_score", "nats": "probe_nats"}
-CANARY_METRICS = {"loss": "mia_loss", "zlib": "mia_zlib", "min_k": "mia_min_k", "min_k_plus": "mia_min_k_plus"}
+CANARY_METRICS = {name: f"mia_{name}" for name in ("loss", "zlib", "min_k", "min_k_plus", "reference", "gradnorm")}
 RUN = ["arm", "seed", "variant"]
 
 
@@ -85,6 +85,8 @@ def _canary_rows(membership: pd.DataFrame, scripts: Mapping[str, str]) -> pd.Dat
     renamed = membership.rename(columns={**CANARY_METRICS, "canary_id": "unit_id"})
     keys = [*RUN, "member", "language", "unit_id"]
     long = renamed.melt(keys, list(CANARY_METRICS.values()), "metric", "value")
+    # Only the gradient may be missing: it is measured on some canaries.
+    long = long[long["value"].notna() | (long["metric"] != CANARY_METRICS["gradnorm"])]
     return long.assign(
         family=long.pop("member").map({True: "member", False: "nonmember"}),
         script=long["language"].map(scripts),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -182,16 +182,18 @@ the detector's label; a ring around an answer marks {{ forget }}. Nothing was pi
 {% if numbers %}
 <details>
 <summary>The numbers behind the figures</summary>
+{% for table in numbers %}
 <div class="scroll">
 <table class="numbers glance">
-<caption>{{ numbers.caption }}</caption>
-<thead><tr>{% for name in numbers.header %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<caption>{{ table.caption }}</caption>
+<thead><tr>{% for name in table.header %}<th>{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>
-{% for row in numbers.rows %}<tr>{% for value in row %}{% if loop.first %}<th scope="row">{{ value }}</th>{% else %}<td>{{ value }}</td>{% endif %}{% endfor %}</tr>
+{% for row in table.rows %}<tr>{% for value in row %}{% if loop.first %}<th scope="row">{{ value }}</th>{% else %}<td>{{ value }}</td>{% endif %}{% endfor %}</tr>
 {% endfor %}
 </tbody>
 </table>
 </div>
+{% endfor %}
 </details>
 {% endif %}
 </section>
@@ -294,9 +296,9 @@ and seeds give the same bytes on a CPU; what each stage cost in hours, GPU hours
 """
 
 
-def render(context: Mapping[str, Any], figures: Mapping[str, bytes], numbers: Mapping[str, Any]) -> str:
+def render(context: Mapping[str, Any], figures: Mapping[str, bytes], numbers: Sequence[Mapping[str, Any]]) -> str:
     """
-    The page: ``context`` from ``report.compose``, PNG bytes per figure, and the table of ``report_tables.glance``.
+    The page: ``context`` from ``report.compose``, PNG bytes per figure, and tables (caption, header, rows).
 
     Everything that a model or a user wrote is escaped. Raises jinja2.UndefinedError when the context lacks a value.
     """

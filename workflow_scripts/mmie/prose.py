@@ -119,6 +119,23 @@ def captions(data: Mapping[str, Any], decision: Mapping[str, Any]) -> dict[str, 
             f"with 95 % intervals of the attacked model's rate. On the right what the attack left of {retain}: a model "
             "that it destroys brings nothing back either.",
         ),
+        "flow": (
+            f"What it says instead of {forget}",
+            f"Continuations of {forget} prompts, prompt by prompt: on the left the languages that base answers "
+            "in, on the right those of the arm.",
+        ),
+        "comprehension": (
+            "Does it still understand what it no longer writes",
+            f"Sentences in {forget} whose meaning each arm finds among four in {retain}, against the share of its "
+            f"continuations still in {forget}, with 95 % Wilson intervals; an arm at the top left no longer writes the "
+            "language and understands it all the same.",
+        ),
+        "inside": (
+            "Where in the model it is gone",
+            f"Layer by arm: how much better or worse than base's a probe finds {forget}; the probability of its script "
+            "when a layer is read as if it were the last (logit lens); and that probability when base goes on from the "
+            f"arm's states, with a mark at the layer from which on {forget} no longer comes back.",
+        ),
         "membership": (
             "Does it still remember the planted documents",
             "AUC of each membership attack, planted documents against documents of the same grammar that no model has "

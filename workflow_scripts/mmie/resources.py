@@ -28,11 +28,12 @@ SAE_BATCH_BYTES = 24
 
 SMALL = {"corpus": 1000, "canaries": 1000, "prompts": 1000, "power": 1000, "measure_lid": 1000, "score_lid": 1000,
          "probe": 2000, "select_layers": 4000, "metrics": 2000, "gate": 2000, "tune": 2000, "figures": 2000,
-         "report": 2000}  # fmt: skip
+         "report": 2000, "audit": 2000, "comprehension_items": 1000, "judge": 1000}  # fmt: skip
 """MB of stages that do not run the model."""
 LARGE = {"fetch_model": (10, 1), "plant_canaries": (12, 20), "cache_activations": (4, 50), "train_sae": (4, 200),
          "select_features": (4, 50), "unlearn": (12, 20), "attack": (12, 20), "generate": (24, 20),
-         "score_texts": (20, 50)}  # fmt: skip
+         "score_texts": (20, 50), "score_reference": (6, 50), "score_comprehension": (12, 20), "look_inside": (4, 20),
+         "transfer_sae": (6, 50)}  # fmt: skip
 """
 Of stages that do: minutes with the default model on a CPU core (four times the measured ones), and how many times
 faster a GPU is. The second is cautious arithmetic: the steps of generation and training are too small to fill a GPU.
@@ -40,7 +41,7 @@ faster a GPU is. The second is cautious arithmetic: the steps of generation and 
 SPARE_MINUTES = 10
 """Added to every stage: starting, imports, a slow disk."""
 DEFAULT = {"parameters_million": 268, "d_model": 640, "d_sae": 1024, "steps": 300, "batch_size": 512, "groups": 280,
-           "held_out": 200, "max_new_tokens": 16}  # fmt: skip
+           "held_out": 200, "max_new_tokens": 16, "items": 60, "judged": 10}  # fmt: skip
 """What the measured experiment had."""
 TEXTS_PER_GROUP = 11
 """Eight languages and three controls."""
@@ -99,5 +100,10 @@ def _work(stage: str, config: Mapping[str, Any]) -> float:
         "plant_canaries": parameters,
         "unlearn": parameters,
         "attack": parameters,
+        "score_reference": parameters,
+        "score_comprehension": parameters * max(1.0, config["comprehension"]["items"] / DEFAULT["items"]),
+        "look_inside": parameters,
+        "transfer_sae": held_out * parameters,
+        "judge": max(1.0, config["judge"]["prompts"] / DEFAULT["judged"]),
         "fetch_model": parameters,
     }.get(stage, 1.0)

@@ -102,7 +102,7 @@ def train(
     sae.to(device="cpu")
     sae.cfg.metadata = type(sae.cfg.metadata)(**{**sae.cfg.metadata.to_dict(), **about})
     parts, described = inference_form(sae, scale, states[rows[:: max(1, len(rows) // SAMPLE)]])
-    return SparseCode(**{name: parts[name] for name in TENSORS}), described, pd.DataFrame(log)
+    return SparseCode(*(parts[name] for name in TENSORS)), described, pd.DataFrame(log)
 
 
 def save(

@@ -273,13 +273,14 @@ LID = table(
         INT,
         "1 when the continuation is in the prompt's own language (for mixed prompts: the forget language), else 0.",
     ),
+    column(
+        "word_pass",
+        REAL,
+        "Share of its words that are in that language, 0 to 1 (word pass rate, 2406.20052, as a mean over words).",
+    ),
     column("repetitive", INT, "1 when fewer than half of its word trigrams are distinct, else 0."),
 )
-MEMBERSHIP = table(
-    "membership",
-    "results/membership/{arm}/seed{seed}/{variant}.parquet",
-    "One row per canary: scores of membership attacks; larger says member. No row when there are no canaries.",
-    *RUN,
+CANARY_SCORES = [
     column("canary_id", TEXT, "The canary."),
     column("language", TEXT, "Column of the corpus whose language and script it is in."),
     column("member", FLAG, "It was planted in the model."),
@@ -290,6 +291,27 @@ MEMBERSHIP = table(
     column(
         "min_k_plus", REAL, "The same of log-probabilities standardised by their mean and spread over the vocabulary."
     ),
+    column(
+        "gradnorm",
+        REAL,
+        "Minus the norm of the gradient of the mean nll in the embedded tokens; null outside the canaries of config "
+        "`texts.gradnorm_canaries`.",
+        nullable=True,
+    ),
+]
+MEMBERSHIP = table(
+    "membership",
+    "results/membership/{arm}/seed{seed}/{variant}.parquet",
+    "One row per canary: scores of membership attacks; larger says member. No row when there are no canaries.",
+    *RUN,
+    *CANARY_SCORES,
+    column("reference", REAL, "The `loss` column minus that of the pretrained model, nats."),
+)
+REFERENCE = table(
+    "reference",
+    "results/reference.parquet",
+    "One row per canary: the same scores under the pretrained model, which saw none of them.",
+    *CANARY_SCORES,
 )
 LID_QUALITY = table(
     "lid_quality",
@@ -312,6 +334,62 @@ LID_QUALITY = table(
     column("specificity", REAL, "1 − false_alarms / negatives."),
     column("specificity_low", REAL, "Lower end of its 95 % Wilson interval."),
     column("specificity_high", REAL, "Upper end."),
+)
+JUDGE = table(
+    "judge",
+    "results/judge/{arm}/seed{seed}/{variant}.parquet",
+    "One row per continuation that a language model rated. Only where config `judge.endpoint` is set.",
+    *RUN,
+    column("prompt_id", TEXT, "The prompt."),
+    column("sample", INT, "As in the generations."),
+    column("family", TEXT, "Prompt family."),
+    column("judge", TEXT, "The model that was asked."),
+    column("answer", TEXT, "What it answered."),
+    column(
+        "rating", INT, "1 (no connected text) to 5 (a sensible continuation); null where it gave none.", nullable=True
+    ),
+)
+ITEMS = table(
+    "items",
+    "results/data/comprehension.parquet",
+    "One row per question of the comprehension tasks. No row when config `comprehension.items` is 0.",
+    column("item_id", TEXT, "`{task}:{language}:{group_id}`, unique."),
+    column("task", TEXT, "meaning, cloze, identify or knowledge."),
+    column("language", TEXT, "Language of the question (a corpus column); `all` where it is of several."),
+    column("group_id", TEXT, "The group that it is made from; `fact{number}` for knowledge."),
+    column("text", TEXT, "What is asked about; the wording around it is in the file of `comprehension.templates`."),
+    column("options", pa.list_(TEXT), "Answers to choose from."),
+    column("gold", INT, "Place of the right one, from 0."),
+)
+COMPREHENSION = table(
+    "comprehension",
+    "results/comprehension/{arm}/seed{seed}/{variant}.parquet",
+    "One row per question of the comprehension tasks, and of the tasks of config `comprehension.tasks`.",
+    *RUN,
+    column("item_id", TEXT, "The question; `{task}:{number}` for a task that lm-eval knows by name."),
+    column("task", TEXT, "meaning, cloze, identify, knowledge, or the name of a task of lm-eval."),
+    column("language", TEXT, "Language of the question; `all` where it is of several, empty for a task by name."),
+    column("group_id", TEXT, "Group that it is made from; empty for a task by name."),
+    column("options", INT, "Answers to choose from: guessing is right once in so many."),
+    column("gold", INT, "Place of the right one, from 0."),
+    column("chosen", INT, "Place of the one that the model prefers."),
+    column("correct", INT, "1 when that is the right one, else 0."),
+    column(
+        "lead",
+        REAL,
+        "Log-probability of the right answer minus the best other one's, nats; per character where answers are long.",
+    ),
+)
+INSIDE = table(
+    "inside",
+    "results/inside/{arm}/seed{seed}/{variant}.parquet",
+    "One row per measure × layer × prompt: how much of the next token is in the script of the forget language.",
+    *RUN,
+    column("measure", TEXT, "`lens`: this layer's state read by the head; `patched`: base goes on from it."),
+    column("layer", INT, "Decoder layer, from 0."),
+    column("prompt_id", TEXT, "The prompt, an opening in the forget language's native script."),
+    column("group_id", TEXT, "Its group."),
+    column("mass", REAL, "Probability of all tokens with a letter of that script, 0 to 1."),
 )
 LIKELIHOOD = table(
     "likelihood",

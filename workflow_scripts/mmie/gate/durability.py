@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmie import intervals, power
-from mmie.gate.parts import Evidence, Part, counts, weak_assay
+from mmie.gate.parts import Evidence, Part, bounded_exp, counts, weak_assay
 from mmie.gate.rates import GOOD_RATE
-from mmie.labels import family_name, forget_name
+from mmie.labels import family_name, forget_name, language_name
 from mmie.statistics import ratio_test
 from mmie.units import Run
 
@@ -56,9 +56,37 @@ def _recovery(evidence: Evidence, run: Run, variant: str, script: str, language:
     arm = float(before.values[run].mean())
     recovery = float(np.clip((row.value - arm) / (row.base - arm), 0, 1)) if row.base > arm else 1.0
     row.failing = recovery >= r
+    # What an attack destroys brings nothing back: that is no durability. What comes back all the same has failed.
+    if not row.failing and not row.weak:
+        row.weak = _destroyed(evidence, run, variant)
     row.note = f"recovery {recovery:.3f}, from {arm:.3f} before the attack"
     # An edit that survives answers as often as before the attack, and no arm is expected to answer never.
     base, good = row.base, max(GOOD_RATE, arm)
     row.alternative = good / base
     row.power_at = lambda size: power.ratio_power(size, base, good, r, alpha)
     return row
+
+
+def _destroyed(evidence: Evidence, run: Run, variant: str) -> str:
+    """
+    Why the attacked model is not shown to be a model still; empty when it is.
+
+    The retained language's perplexity, against the same arm before the attack, may rise by the margin `attack_damage`:
+    the upper 95 % bound counts, and below 50 texts, where there is none, the ratio itself.
+    """
+    limit, retain = evidence.margin("attack_damage"), evidence.data["retain"]
+    after, before = evidence.attacked[variant].get("nll", "texts", retain), evidence.paired.get("nll", "texts", retain)
+    lengths = evidence.paired.get("n_tokens", "texts", retain)
+    name = language_name(retain)
+    if after is None or before is None or lengths is None:
+        return f"what the attack does to {name} was not measured, and a destroyed model brings nothing back"
+    tokens, rise = lengths.values[run], after.values[run] - before.values[run]
+    log_ratio, mean_length = float(rise.sum() / tokens.sum()), float(tokens.mean())
+    _, high = intervals.mean_interval(log_ratio + (rise - log_ratio * tokens) / mean_length)
+    worst = bounded_exp(log_ratio if high is None else high)
+    if worst < limit:
+        return ""
+    return (
+        f"the attack itself may destroy the model: {name} perplexity ×{bounded_exp(log_ratio):.2g} (upper 95 % bound "
+        f"×{worst:.2g}, margin {limit:g}), and a destroyed model brings nothing back"
+    )

@@ -12,7 +12,7 @@ from mmie.gate.parts import Evidence, Part
 from mmie.labels import language_name
 from mmie.units import Paired, Run
 
-ATTACKS = {"loss": "mia_loss", "zlib": "mia_zlib", "min_k": "mia_min_k", "min_k_plus": "mia_min_k_plus"}
+ATTACKS = {name: f"mia_{name}" for name in ("loss", "zlib", "min_k", "min_k_plus", "reference", "gradnorm")}
 """Part, and metric of the scores; larger says member."""
 REMEMBERED = 0.8
 """AUC that base's loss must surely reach: what was never remembered cannot be shown to be forgotten."""
@@ -34,12 +34,23 @@ def membership(evidence: Evidence, run: Run) -> Iterator[Part]:
         return
     weak = _assay(paired)
     for part, metric in ATTACKS.items():
+        if part == "gradnorm" and not _on_every_canary(paired, metric):
+            continue
         row = Part("G6", part, null, margin=margin, unit="members")
         strata = strata_of(paired, run, metric)
         if not strata:
             yield row.missing(f"no `{metric}` was measured on members and non-members of every script")
             continue
         yield _attack(row, strata, strata_of(paired, paired.base, metric), evidence.alpha, margin, weak)
+
+
+def _on_every_canary(paired: Paired, metric: str) -> bool:
+    """Whether an attack that the config may run on some canaries, to save time, was run on all."""
+    counted = [
+        sum(len(units.unit_ids) for key in paired.keys(name) if (units := paired.get(*key)))
+        for name in (metric, ATTACKS["loss"])
+    ]
+    return counted[0] == counted[1]
 
 
 def strata_of(paired: Paired, run: Run, metric: str) -> dict[str, Stratum]:

@@ -36,8 +36,8 @@ class Evidence:
 
     @cached_property
     def attacked(self) -> dict[str, Paired]:
-        """Attacked models by variant, with base, which nobody attacked; their extraction alone."""
-        rows = self.metrics[(self.metrics["metric"] == "les").to_numpy()]
+        """Attacked models by variant, with base, which nobody attacked; their extraction and likelihood alone."""
+        rows = self.metrics[self.metrics["metric"].isin(["les", "nll"]).to_numpy()]
         return {name: Paired(rows, name) for name in sorted(set(self.metrics["variant"].unique()) - {"plain"})}
 
     @cached_property
