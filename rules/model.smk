@@ -50,7 +50,7 @@ rule plant_canaries:
         "benchmarks/plant_canaries.tsv"
     conda:
         "../envs/cpu.yaml"
-    threads: 1
+    threads: 2
     resources:
         gpu=GPU,
         mem_mb=MODEL_MB,

@@ -19,7 +19,13 @@ def main(model: str, prompts: str, card: str, generations: str, settings: dict, 
     run = {key: settings[key] for key in ("arm", "seed", "variant")}
     with attached(language_model, card):
         answers = generate(
-            language_model, tokenizer, list(asked.text), settings["max_new_tokens"], settings["batch_size"], sampling
+            language_model,
+            tokenizer,
+            list(asked.text),
+            settings["max_new_tokens"],
+            settings["batch_size"],
+            sampling,
+            batch_tokens=settings["batch_tokens"],
         )
     rows = [
         {**run, "prompt_id": prompt, "sample": 0, "text": a.text, "n_tokens": a.n_tokens, "finish": a.finish}

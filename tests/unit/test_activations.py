@@ -106,6 +106,7 @@ def test_batches_stay_within_their_budget():
     batches = by_length(lengths, 12)
     assert sorted(i for batch in batches for i in batch) == list(range(6))
     assert all(len(batch) * max(lengths[i] for i in batch) <= 12 or len(batch) == 1 for batch in batches)
+    assert [len(batch) for batch in by_length([1] * 5, 12, batch_size=2)] == [2, 2, 1]
 
 
 def test_index_of_counts_positions_from_the_second_token():

@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -157,6 +158,7 @@ def test_documents_are_in_one_script_and_of_the_length_of_two_or_three_sentences
         assert row["text"].count("।" if row["language"] == "native" else ".") in (2, 3)
         assert not set("{}_|?/") & set(row["text"])
         assert "  " not in row["text"]
+        assert unicodedata.is_normalized("NFC", row["text"])
 
 
 def test_documents_are_hindi(rows):

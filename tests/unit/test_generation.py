@@ -61,7 +61,8 @@ def test_batch_size_and_order_do_not_matter(loaded, sampling):
     model, tokenizer = loaded
     one = generate(model, tokenizer, PROMPTS, 8, batch_size=1, sampling=sampling)
     many = generate(model, tokenizer, PROMPTS[::-1], 8, batch_size=7, sampling=sampling)
-    assert one == many[::-1]
+    short = generate(model, tokenizer, PROMPTS, 8, sampling=sampling, batch_tokens=60)
+    assert one == many[::-1] == short
 
 
 def test_sampling_depends_on_the_seed(loaded):

@@ -51,3 +51,13 @@ def test_a_certain_prediction_is_standardised_without_dividing_by_zero(loaded):
         states = 1e4 * weight[5:6]
         log_p, standard = head.standardised(loaded, states, torch.tensor([5]))
     assert float(log_p[0]) == pytest.approx(0, abs=1e-6) and abs(float(standard[0])) < 0.1
+
+
+@pytest.mark.parametrize("columns", [8192, 100])
+def test_the_most_likely_token_and_the_logits_are_those_of_the_whole_head(loaded, monkeypatch, columns):
+    monkeypatch.setattr(head, "COLUMNS", columns)
+    states, _ = drawn(loaded)
+    with torch.inference_mode():
+        logits = loaded.get_output_embeddings()(states)
+        assert torch.equal(head.most_likely(loaded, states), logits.argmax(-1))
+        torch.testing.assert_close(head.logits(loaded, states), logits)

@@ -39,7 +39,7 @@ def planted(tmp_path, tiny_model, members=MEMBERS, name="model", **settings):
 
 def test_members_are_learned_and_the_manifest_says_so(tmp_path, tiny_model):
     manifest, rows = planted(tmp_path, tiny_model)
-    assert list(rows.step) == list(range(12)) and rows.loss.iloc[-1] < rows.loss.iloc[0] - 0.5
+    assert list(rows.step) == list(range(12)) and rows.loss.iloc[-3:].mean() < rows.loss.iloc[:3].mean() - 0.3
     before, after = (
         [row["loss"] for row in attack(*load(path, tiny.RUNTIME), MEMBERS)] for path in (tiny_model, manifest)
     )

@@ -22,11 +22,15 @@ def encoded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: S
     return ids
 
 
-def by_length(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Indices in batches of similar length, each of at most ``batch_tokens`` padded tokens (at least one text)."""
+def by_length(lengths: Sequence[int], batch_tokens: int, batch_size: int | None = None) -> list[list[int]]:
+    """
+    Indices in batches of similar length, each of at most ``batch_tokens`` padded tokens (at least one text) and
+    ``batch_size`` texts.
+    """
     batches: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        if batches and (len(batches[-1]) + 1) * lengths[i] <= batch_tokens:
+        more = len(batches[-1]) + 1 if batches else 0
+        if batches and more * lengths[i] <= batch_tokens and (batch_size is None or more <= batch_size):
             batches[-1].append(i)
         else:
             batches.append([i])

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from mmie import stage
-from mmie.batches import encode
+from mmie import head, stage
+from mmie.batches import by_length, encode
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,26 @@ def generate(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     max_new_tokens: int,
-    batch_size: int = 64,
+    batch_size: int = 128,
     sampling: Sampling = Sampling(),
     label: str = "generate",
+    batch_tokens: int = 8192,
 ) -> list[Generation]:
     """
     Continue every prompt; the answers come in the order of the prompts.
 
-    Prompts of similar length share a batch (left-padded), so that little is computed on padding. Edits attached to the
-    model act on prompt and generated tokens alike, since every token passes the same hooks. A sampled token depends on
-    the seed, the prompt and its position, never on the batch.
+    Prompts of similar length share a batch (left-padded), so that little is computed on padding: at most
+    ``batch_size`` of them and ``batch_tokens`` padded tokens. Edits attached to the model act on prompt and generated
+    tokens alike, since every token passes the same hooks. A sampled token depends on the seed, the prompt and its
+    position, never on the batch.
 
     Raises ValueError when a prompt and its continuation do not fit the model's context.
     """
     ids = [encode(tokenizer, prompt) for prompt in prompts]
     check_context(model, ids, max_new_tokens)
-    order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batches = by_length([len(row) for row in ids], batch_tokens, batch_size)
     answers: list[Generation | None] = [None] * len(ids)
-    for batch in stage.track(batches, len(batches), f"{label}, batches of {batch_size} prompts"):
+    for batch in stage.track(batches, len(batches), f"{label}, batches"):
         draws = _draws(sampling, [prompts[i] for i in batch])
         tokens = _continue(model, tokenizer, [ids[i] for i in batch], max_new_tokens, sampling, draws)
         for i, row in zip(batch, tokens, strict=True):
@@ -69,7 +70,7 @@ def check_context(model: PreTrainedModel, ids: Sequence[Sequence[int]], max_new_
     if longest + max_new_tokens > context:
         raise ValueError(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the model's context of {context}. "
-            "Lower config `prompts.share` or `evaluation.max_new_tokens`, or shorten the texts."
+            "Lower config `prompts.share` or `generation.max_new_tokens`, or shorten the texts."
         )
 
 
@@ -92,15 +93,10 @@ def _continue(
     finished = torch.zeros(len(ids), dtype=torch.bool, device=device)
     chosen: list[torch.Tensor] = []
     for _ in range(max_new_tokens):
-        logits = model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
-        token = _choose(logits, sampling, draws).masked_fill(finished, tokenizer.pad_token_id)
+        states = model.get_decoder()(
+            input_ids=tokens, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True
+        ).last_hidden_state[:, -1]
+        token = _choose(model, states, sampling, draws).masked_fill(finished, tokenizer.pad_token_id)
         chosen.append(torch.where(finished, -1, token))
         finished |= torch.isin(token, end)
         if bool(finished.all()):
@@ -111,10 +107,13 @@ def _continue(
     return [[t for t in row if t >= 0] for row in torch.stack(chosen, dim=1).tolist()]
 
 
-def _choose(logits: torch.Tensor, sampling: Sampling, draws: list[np.random.Generator]) -> torch.Tensor:
-    """One token per row of ``logits`` ``[batch, vocabulary]``."""
+def _choose(
+    model: PreTrainedModel, states: torch.Tensor, sampling: Sampling, draws: list[np.random.Generator]
+) -> torch.Tensor:
+    """One token per row of the last hidden states ``[batch, d_model]``."""
     if sampling.temperature == 0:
-        return logits.max(dim=-1).indices  # four times faster than argmax in bf16 on a CPU
+        return head.most_likely(model, states)
+    logits = head.logits(model, states)
     top = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1)
     share = (top.values.float() / sampling.temperature).softmax(dim=-1).cumsum(dim=-1)
     uniform = torch.tensor([[draw.random()] for draw in draws], device=logits.device)

@@ -7,11 +7,13 @@ weights.
 """
 
 import hashlib
+import itertools
 import json
 import logging
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mmie.arms._training import Training
-from mmie.examples import FORGET, RETAIN, Batch, collate, cycle, forgotten, in_turn, kept, plain, training_rows
+from mmie.examples import FORGET, RETAIN, Batch, Example, collate, cycle, forgotten, in_turn, kept, plain, training_rows
 from mmie.layers import auc
 from mmie.membership import attack
 from mmie.model import decoder_layers
@@ -32,6 +34,10 @@ log = logging.getLogger("mmie")
 
 MEMBERS, RETAINED = 8, 4
 """Members, and texts on which the model is held in place, in a batch."""
+SORTED = 5
+"""Batches whose members are drawn together and sorted by length: padding would be a quarter of the work."""
+THREADS = 2
+"""Everything waits for planting. Always as many, so that the weights do not depend on how many cores there are."""
 RETAINED_TOKENS = 48
 """These texts are cut at this length, in tokens; members never are."""
 RETAIN_WEIGHT = 10.0
@@ -50,20 +56,29 @@ def planting_batches(
     seed: int,
 ) -> list[Batch]:
     """
-    The batches of planting: all members in random order, ``epochs`` times, each batch with train texts of the forget
-    language, the retain language and the neighbours, in turn.
+    The batches of planting: all members in random order, ``epochs`` times, members of similar length together, each
+    batch with train texts of the forget language, the retain language and the neighbours, in turn.
     """
     rng = np.random.default_rng(seed)
     texts = {(r.language, r.group_id): r.text for r in training_rows(corpus, data, control=False).itertuples()}
     languages = [*forgotten(data), *kept(data, control=False)]
     keep = in_turn(rng, languages, {one: sorted(g for other, g in texts if other == one) for one in languages})
-    planted = cycle(rng, members)
+    examples = [plain(tokenizer, text, FORGET, None) for text in members]
     batches = []
-    for _ in range(math.ceil(epochs * len(members) / MEMBERS)):
-        first = [plain(tokenizer, next(planted), FORGET, None) for _ in range(MEMBERS)]
+    for first in _of_similar_length(rng, examples, math.ceil(epochs * len(members) / MEMBERS)):
         second = [plain(tokenizer, texts[next(keep)], RETAIN, RETAINED_TOKENS) for _ in range(RETAINED)]
         batches.append(collate([*first, *second], MEMBERS, tokenizer))
     return batches
+
+
+def _of_similar_length(rng: np.random.Generator, examples: Sequence[Example], count: int) -> Iterator[list[Example]]:
+    """All examples in random order, again and again: ``count`` times `MEMBERS`, similar ones together."""
+    drawn = cycle(rng, examples)
+    for start in range(0, count, SORTED):
+        few = min(SORTED, count - start)
+        near = sorted(itertools.islice(drawn, few * MEMBERS), key=lambda example: len(example.ids))
+        for i in rng.permutation(few):
+            yield near[i * MEMBERS : (i + 1) * MEMBERS]
 
 
 def plant(
@@ -79,11 +94,18 @@ def plant(
     ``settings``: ``epochs``, ``lr``, ``rank`` and ``seed`` of config `canaries`, and config `data`. Returns rows of
     `tables.PLANTING`. Raises ValueError when the loss is no longer finite.
     """
-    from peft import LoraConfig, get_peft_model
-
     batches = planting_batches(members, corpus, settings["data"], tokenizer, settings["epochs"], settings["seed"])
     # `redirect` is the plain nll of the labels, and a member's labels are all its tokens.
     training = Training(objective="redirect", retain="kl", lr=settings["lr"], retain_weight=RETAIN_WEIGHT)
+    with _threads(THREADS):
+        return _fine_tune(model, batches, training, settings)
+
+
+def _fine_tune(
+    model: PreTrainedModel, batches: Sequence[Batch], training: Training, settings: dict[str, Any]
+) -> list[dict[str, float]]:
+    from peft import LoraConfig, get_peft_model
+
     base = reference_states(model, batches, training)
     layers = decoder_layers(model)
     config = LoraConfig(
@@ -105,6 +127,16 @@ def plant(
         for weight in model.parameters():
             weight.copy_(weight.bfloat16())
     return [{"step": row["step"], "loss": row["forget_loss"], "grad_norm": row["grad_norm"]} for row in history]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _linear(layer: torch.nn.Module) -> list[str]:
