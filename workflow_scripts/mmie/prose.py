@@ -172,8 +172,13 @@ def limits(
         (
             "Not writing it is not the same as not knowing it.",
             f"The gates ask whether the model still writes {forget} when it is led there, and whether linear probes "
-            "find it more easily than before. Understanding, translation, and knowledge learnt through the language "
-            "are not tested.",
+            "find it more easily than before. "
+            + (
+                "Whether it still understands the language is described (comprehension) and judged by no gate, and "
+                "knowledge learnt through the language is not tested."
+                if settings["understood"]
+                else "Understanding, translation, and knowledge learnt through the language are not tested."
+            ),
         ),
         (
             "One short continuation, from one corpus.",

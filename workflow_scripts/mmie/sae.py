@@ -102,7 +102,8 @@ def train(
     sae.to(device="cpu")
     sae.cfg.metadata = type(sae.cfg.metadata)(**{**sae.cfg.metadata.to_dict(), **about})
     parts, described = inference_form(sae, scale, states[rows[:: max(1, len(rows) // SAMPLE)]])
-    return SparseCode(*(parts[name] for name in TENSORS)), described, pd.DataFrame(log)
+    weights = (parts["W_enc"], parts["b_enc"], parts["W_dec"], parts["b_dec"], parts["threshold"])
+    return SparseCode(*weights), described, pd.DataFrame(log)
 
 
 def save(
