@@ -57,9 +57,11 @@ DATA = {
     },
 }
 ROLES = {"hi": "forget", "hi_latn": "forget", "en": "retain", "ur": "neighbour", "bn": "neighbour", "mr": "unseen"} | {
-    "hi_shuffled": "control"
+    "hi_shuffled": "control",
+    "en_deva": "control",
 }
 SENTENCES = dict(zip(["en", "hi", "hi_latn", "ur", "pa", "bn", "mr"], tiny.SAMPLE, strict=True))
+SENTENCES["en_deva"] = "द रेन स्टॉप्ट बिफ़ोर नून, ऐंड द चिल्ड्रन वेंट आउट टु प्ले इन द वेट गार्डन."
 SENTENCES["hi_shuffled"] = "रबशाि पदोरह ेस पेहल करु ईग रऔ बेच्च गीभे गेबीच मंे खलने िनलक ड़पे।"
 SMALL = {
     "steps": 6,
@@ -163,6 +165,7 @@ def test_only_train_texts_of_forget_retain_and_neighbours_are_trained_on(loaded)
     assert set(rows["split"]) == {"train"}
     assert set(rows["language"]) == {"hi", "hi_latn", "en", "ur", "bn", "hi_shuffled"}
     assert set(training_rows(corpus, DATA, control=False)["language"]) == {"hi", "hi_latn", "en", "ur", "bn"}
+    assert set(training_rows(corpus, DATA, spelled=True)["language"]) - set(rows["language"]) == {"en_deva"}
     with pytest.raises(ValueError, match="no train texts in ur"):
         training_rows(corpus[corpus["language"] != "ur"], DATA)
 
@@ -723,19 +726,30 @@ def active(code, latents, states, tokens):
     return found
 
 
-def test_dsg_takes_for_each_script_the_latents_that_tell_it_and_the_share_of_every_prefix(loaded, given):
+@pytest.fixture(scope="module")
+def guarded(given, tmp_path_factory):
+    """As ``given``, with the latents selected that are most active in each script; and how often each is, by language."""
     from mmie.guardrail import cached
 
-    code, latents = latents_of(given)
-    states, tokens = cached(given, 2)
+    code, (states, tokens) = latents_of(given)[0], cached(given, 2)
     assert set(tokens["split"]) == {"train"}
-    by_text = active(code, latents, states, tokens)
+    by_text = active(code, range(32), states, tokens)
     rate = {language: np.concatenate(texts).mean(0) for language, texts in by_text.items()}
+    lead = {name: rate[name] - np.max([rate[n] for n in ("en", "ur", "bn")], axis=0) for name in ("hi", "hi_latn")}
+    table = tables.read(given.features[0], tables.FEATURES)
+    table["per_script_selected"] = table["latent"].isin([i for found in lead.values() for i in np.argsort(-found)[:3]])
+    path = tmp_path_factory.mktemp("guarded") / "features.parquet"
+    tables.write(table, path, tables.FEATURES)
+    return replace(given, features=[path]), by_text, lead, float(states.float().norm(dim=-1).mean())
+
+
+def test_dsg_takes_for_each_script_the_latents_that_tell_it_and_the_share_of_every_prefix(loaded, guarded):
+    given, by_text, lead, norm = guarded
     edits = train(loaded, given, "dsg", count=2, percentile=80.0, clamp=0.2).edits
-    assert edits and len({edit.facts["language"] for edit in edits}) == len(edits)
+    assert [edit.facts["language"] for edit in edits] == ["hi", "hi_latn"]
     for edit in edits:
-        lead = rate[edit.facts["language"]] - np.max([rate[name] for name in ("en", "ur", "bn")], axis=0)
-        best = sorted(i for i in np.argsort(-lead)[:2].tolist() if lead[i] > 0)
+        found = lead[edit.facts["language"]]
+        best = sorted(i for i in np.argsort(-found)[:2].tolist() if found[i] > 0)
         assert edit.facts["latents"] == {"2": best}
         shares = {
             name: [
@@ -745,14 +759,13 @@ def test_dsg_takes_for_each_script_the_latents_that_tell_it_and_the_share_of_eve
         }
         expected = max(np.percentile(found, 80) for found in shares.values())
         assert float(edit.tensors["layer2.tau"]) == pytest.approx(expected, abs=1e-6)
-        norm = float(states.float().norm(dim=-1).mean())
         assert float(edit.tensors["layer2.clamp"]) == pytest.approx(0.2 * norm, rel=1e-4)
         assert edit.facts["special"] == [0, 1, 2] and edit.facts["min_tokens"] == 4
 
 
-def test_a_guardrail_that_is_never_reached_changes_nothing(loaded, given):
+def test_a_guardrail_that_is_never_reached_changes_nothing(loaded, guarded):
     model, _ = loaded
-    edits = train(loaded, given, "dsg", percentile=1.0, clamp=1.0).edits
+    edits = train(loaded, guarded[0], "dsg", percentile=1.0, clamp=1.0).edits
     tokens = torch.tensor([[2, *range(40, 60)]])
     before = logits(model, tokens)
     never = [Edit(e.kind, e.layers, {**e.tensors, "layer2.tau": torch.tensor([1.0])}, e.facts) for e in edits]

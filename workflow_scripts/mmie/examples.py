@@ -60,20 +60,30 @@ def forgotten(data: dict[str, Any], scripts: str = "both") -> list[str]:
     return [columns[scripts]]
 
 
-def kept(data: dict[str, Any], control: bool = True) -> list[str]:
+def kept(data: dict[str, Any], control: bool = True, spelled: bool = False) -> list[str]:
     """
     The languages to keep: the retain language, the neighbours and, as a ``control``, shuffled text in the forget
-    language's script.
+    language's script; ``spelled``: the retain language in that script too, where the corpus has it.
 
-    What must stay the same on shuffled Hindi cannot be tied to Devanagari: that is what spares Marathi, which is never
-    trained on.
+    What must stay the same on these cannot be tied to Devanagari: that is what spares Marathi, which is never trained
+    on.
     """
-    shuffled = [name for name, (source, _) in control_languages(data).items() if source == data["forget"]["native"]]
-    return [data["retain"], *data["neighbours"], *(shuffled if control else [])]
+    script, sources = data["scripts"][data["forget"]["native"]], set()
+    sources |= {data["forget"]["native"]} if control else set()
+    sources |= {data["retain"]} if spelled else set()
+    controls = [
+        name for name, (source, other) in control_languages(data).items() if source in sources and other == script
+    ]
+    return [data["retain"], *data["neighbours"], *controls]
 
 
 def training_rows(
-    corpus: pd.DataFrame, data: dict[str, Any], control: bool = True, scripts: str = "both", split: str = "train"
+    corpus: pd.DataFrame,
+    data: dict[str, Any],
+    control: bool = True,
+    scripts: str = "both",
+    split: str = "train",
+    spelled: bool = False,
 ) -> pd.DataFrame:
     """
     The rows that training may read: texts to forget (in ``scripts``) and to keep; never a mixed text or an unseen
@@ -81,7 +91,7 @@ def training_rows(
 
     Raises ValueError when one of the languages has none.
     """
-    wanted = [*forgotten(data, scripts), *kept(data, control)]
+    wanted = [*forgotten(data, scripts), *kept(data, control, spelled)]
     rows = corpus[(corpus["split"] == split) & corpus["language"].isin(wanted)]
     missing = sorted(set(wanted) - set(rows["language"]))
     if missing:
@@ -126,7 +136,7 @@ def make_batches(
     forget = cycle(rng, [(language, g) for language in forgotten(data) for g in groups.get(language, [])])
     planted = _pieces(rng, canaries, [texts[data["retain"], g] for g in groups[data["retain"]]])
     turns = _turns(canary_share if canaries else 0.0)
-    keep = in_turn(rng, [language for language in kept(data) if language in groups], groups)
+    keep = in_turn(rng, [language for language in kept(data, spelled=True) if language in groups], groups)
     batches = []
     for _ in range(steps):
         first = []

@@ -41,7 +41,7 @@ def gated(edit: Edit, given: Sources, steps: int, seed: int) -> Edit:
 
 
 def labelled(
-    layer: int, given: Sources, control: bool = True, scripts: str = "both"
+    layer: int, given: Sources, control: bool = True, scripts: str = "both", spelled: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Cached base activations of the train split, ``[token, d_model]``, and 1 on the forget language (in ``scripts``), 0
@@ -49,7 +49,7 @@ def labelled(
 
     Raises ValueError when the layer is not cached.
     """
-    states, languages = train_states(layer, given, control, scripts)
+    states, languages = train_states(layer, given, control, scripts, spelled)
     return states, torch.from_numpy(np.isin(languages, forgotten(given.data, scripts))).float()
 
 
@@ -57,7 +57,7 @@ def warm_all(edits: Iterable[tuple[int, Gated]], given: Sources, params: Gating,
     """`warm` for each (layer, edit), as ``params`` say."""
     for n, edit in edits:
         steps, batch, lr = params.gate_steps, params.gate_batch, params.gate_lr
-        warm(edit, n, given, steps, batch, lr, seed, params.control, params.scripts)
+        warm(edit, n, given, steps, batch, lr, seed, params.control, params.scripts, params.spelled)
 
 
 def warm(
@@ -70,6 +70,7 @@ def warm(
     seed: int,
     control: bool = True,
     scripts: str = "both",
+    spelled: bool = True,
 ) -> None:
     """
     Train the gate of ``edit`` alone, on base's activations: without it, the edit starts on every language at once.
@@ -78,7 +79,7 @@ def warm(
     """
     if not steps:
         return
-    states, labels = labelled(layer, given, control, scripts)
+    states, labels = labelled(layer, given, control, scripts, spelled)
     device = edit.mean.device
     share = float(labels.mean())
     weight = torch.where(labels > 0, 0.5 / share, 0.5 / (1 - share))

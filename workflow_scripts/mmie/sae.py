@@ -102,8 +102,8 @@ def train(
     sae.to(device="cpu")
     sae.cfg.metadata = type(sae.cfg.metadata)(**{**sae.cfg.metadata.to_dict(), **about})
     parts, described = inference_form(sae, scale, states[rows[:: max(1, len(rows) // SAMPLE)]])
-    weights = (parts["W_enc"], parts["b_enc"], parts["W_dec"], parts["b_dec"], parts["threshold"])
-    return SparseCode(*weights), described, pd.DataFrame(log)
+    weights = {name: parts[name] for name in TENSORS}
+    return SparseCode(**weights, subtracts_bias=described["apply_b_dec_to_input"]), described, pd.DataFrame(log)
 
 
 def save(

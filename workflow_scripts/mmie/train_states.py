@@ -15,7 +15,7 @@ PROBED = 24
 
 
 def train_states(
-    layer: int, given: Sources, control: bool = True, scripts: str = "both"
+    layer: int, given: Sources, control: bool = True, scripts: str = "both", spelled: bool = False
 ) -> tuple[torch.Tensor, np.ndarray]:
     """
     Activations of the train split, ``[token, d_model]`` bf16, in the forget language (in ``scripts``) or in what is
@@ -30,7 +30,7 @@ def train_states(
         )
     index = cache.described(tables.read(given.index, tables.TOKENS), given.corpus)
     states = cache.reading([str(given.activations[layer])], index)[layer]
-    languages = [*forgotten(given.data, scripts), *kept(given.data, control)]
+    languages = [*forgotten(given.data, scripts), *kept(given.data, control, spelled)]
     wanted = ((index["split"] == "train") & index["language"].isin(languages)).to_numpy()
     rows = torch.from_numpy(wanted.nonzero()[0])
     return states[rows], index["language"].to_numpy()[wanted]

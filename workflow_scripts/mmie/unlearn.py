@@ -109,7 +109,7 @@ def _batches(
     canaries: Sequence[str],
 ) -> list[Batch]:
     return make_batches(
-        training_rows(given.corpus, given.data, params.control, params.scripts, split),
+        training_rows(given.corpus, given.data, params.control, params.scripts, split, params.spelled),
         given.data,
         tokenizer,
         params.objective,

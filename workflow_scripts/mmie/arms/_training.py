@@ -30,6 +30,11 @@ class Training:
     Keep shuffled text in the forget language's script too: it spares languages of that script that are never
     trained on.
     """
+    spelled: bool = False
+    """
+    Keep the retain language spelled in the forget language's script too (English in Devanagari), where the corpus has
+    it: a gate opens less on other languages of the script.
+    """
     steps: int = 30
     """Optimizer steps."""
     lr: float = 1e-3
@@ -121,6 +126,8 @@ class Adapters(Training):
 class Gating(Training):
     """Gated low-rank rewriting, and how it is trained."""
 
+    spelled: bool = True
+    """As in `lora`. Without it, the gates open on Marathi, which is never trained on, more often."""
     lr: float = 2e-3
     """Learning rate of AdamW after warm-up."""
     layers: tuple[int, ...] = (9, 12, 15)
