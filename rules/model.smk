@@ -51,6 +51,8 @@ rule plant_canaries:
     conda:
         MODEL_ENV
     threads: 2
+    # Everything waits for it, and it needs both cores of a laptop: no small job may come first.
+    priority: 1
     resources:
         gpu=GPU,
         mem_mb=memory("plant_canaries"),

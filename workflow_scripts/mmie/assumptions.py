@@ -103,7 +103,7 @@ class Assumptions:
     attack_correlation: float = _assumed(
         0.80, "correlation of the AUC estimates of the attacks, which read the same losses", "assumed"
     )
-    attacks_membership: float = _assumed(4, "membership attacks", "loss, zlib, min-k, min-k++")
+    attacks_membership: float = _assumed(5, "membership attacks", "loss, zlib, min-k, min-k++, reference")
 
 
 def described() -> list[tuple[str, float, str, str]]:
