@@ -14,7 +14,9 @@ from project import Project
 from slurm.cluster import Cluster, missing
 from slurm.on_slurm import ALONE, Background, OnSlurm, queue_command, small
 
-ON_GPU = ["plant_canaries", "cache_activations", "train_sae", "select_features", "unlearn", "attack", "generate", "score_texts"]  # fmt: skip
+TRAINING = ["plant_canaries", "cache_activations", "train_sae", "select_features", "unlearn", "attack"]
+MEASURING = ["generate", "score_texts", "score_reference", "score_comprehension", "look_inside", "transfer_sae"]
+ON_GPU = [*TRAINING, *MEASURING]
 
 
 @dataclass(frozen=True)
