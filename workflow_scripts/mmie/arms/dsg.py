@@ -7,7 +7,8 @@ whole text is not known while it is written; τ is the highest of the percentile
 keep, neighbours too; of the selected latents those are taken that tell a script of the forget language by how often
 they are active, and each script and site has its own guardrail, for a latent of one script says nothing of the other;
 c is a share of the residual stream's norm instead of an absolute number; the reconstruction error stays in the stream.
-The paper's own selection, `selector: fisher`, finds latents of romanised Hindi only.
+The paper's own selection, `selector: fisher`, finds latents of romanised Hindi only. On Gemma 3 270M romanised Hindi
+is silenced and Devanagari only in part, and what is written instead is broken.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Params:
     """Of the selected latents, how many per site and script: of many, one is active on nearly every token."""
     percentile: float = 95.0
     """Percentile of ρ on texts to keep above which the guardrail acts, in the language where it is highest."""
-    clamp: float = 0.1
+    clamp: float = 0.3
     """c, as a share of the mean norm of the residual stream."""
     min_tokens: int = 4
     """Tokens of a text before which the guardrail does not act: the share of fewer says little."""

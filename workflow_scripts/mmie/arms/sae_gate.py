@@ -26,7 +26,7 @@ class Params:
 
     selector: str = "per_script"
     """Which selection of features.parquet is suppressed, one of those that config `features.selector` may name."""
-    scale: float = 1.0
+    scale: float = 2.0
     """How much of a latent is taken away: 1 removes it, 2 turns it into its opposite."""
     gate_steps: int = 300
     """Steps in which a gate per site learns on cached activations where to act; 0: no gate, on every token."""
