@@ -636,7 +636,7 @@ def test_gates_read_train_activations_only(loaded, given):
     from mmie.gates import labelled
 
     _, tokenizer = loaded
-    rows = training_rows(given.corpus, DATA)
+    rows = training_rows(given.corpus, DATA, spelled=True)
     states, labels = labelled(1, given)
     lengths = {text: len(tokenizer(text)["input_ids"]) - 1 for text in rows["text"]}
     assert len(states) == sum(lengths.values())
