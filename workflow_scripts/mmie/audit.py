@@ -83,8 +83,8 @@ def membership(metrics: pd.DataFrame, reference: pd.DataFrame, arms: Sequence[st
 
     ``privleak`` (2407.06460): (AUC − AUC_r) / AUC_r, where AUC_r is that of a model that never saw the canaries: here
     the pretrained one, which is exactly that. 0 is no trace, above 0 the members show, below 0 they were pushed too
-    far. Null for the reference attack, which has no such model of its own. Columns: arm, seed, attack, n, auc, low,
-    high, tpr, tpr_low, tpr_high, privleak.
+    far. Null for the reference attack, which has no such model of its own, and where AUC_r is 0. Columns: arm, seed,
+    attack, n, auc, low, high, tpr, tpr_low, tpr_high, privleak.
     """
     paired, rows = Paired(metrics), []
     for attack, metric in ATTACKS.items():
@@ -98,7 +98,7 @@ def membership(metrics: pd.DataFrame, reference: pd.DataFrame, arms: Sequence[st
                         "arm": run[0], "seed": run[1], "attack": attack, "n": members, "auc": found.auc,
                         "low": found.interval[0], "high": found.interval[1], "tpr": hits / members,
                         "tpr_low": ends[0], "tpr_high": ends[1],
-                        "privleak": None if unseen is None else found.auc / unseen - 1,
+                        "privleak": found.auc / unseen - 1 if unseen else None,
                     }
                 )  # fmt: skip
     columns = ["arm", "seed", "attack", "n", "auc", "low", "high", "tpr", "tpr_low", "tpr_high", "privleak"]
