@@ -83,8 +83,9 @@ def test_an_over_unlearned_model_fails_membership(passes):
 
 def test_a_good_arm_proceeds():
     """LES .95 to .02, English unchanged, neighbours +4 %, Marathi +10 %, no leak: 90 % of experiments at 200 groups."""
-    claim = models.outcome(models.good, 200, 1, SIMS, models.CLAIM)[PROCEED]
-    low, _ = proportion_confint(int(claim.sum()), SIMS, 0.01, "beta")
+    many = 20_000  # as in the docs: the rate is near enough to 90 % that fewer could not tell
+    claim = models.outcome(models.good, 200, 1, many, models.CLAIM)[PROCEED]
+    low, _ = proportion_confint(int(claim.sum()), many, 0.01, "beta")
     assert low >= 0.90
     # Not without what the claim supposes: as measured on the default experiment, 200 groups are not enough.
     assert rate(models.outcome(models.good, 200, 1, SIMS), PROCEED) < 0.80
