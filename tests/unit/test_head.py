@@ -61,3 +61,10 @@ def test_the_most_likely_token_and_the_logits_are_those_of_the_whole_head(loaded
         logits = loaded.get_output_embeddings()(states)
         assert torch.equal(head.most_likely(loaded, states), logits.argmax(-1))
         torch.testing.assert_close(head.logits(loaded, states), logits)
+
+
+def test_logits_that_are_no_numbers_are_refused(loaded):
+    states, _ = drawn(loaded)
+    states[3, 0] = float("nan")
+    with torch.inference_mode(), pytest.raises(ValueError, match="not finite"):
+        head.most_likely(loaded, states)

@@ -46,6 +46,8 @@ def standardised(
 def most_likely(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
     """
     The token of the largest logit, ``[token]``, from the last hidden states ``[token, d_model]``; the first of equals.
+
+    Raises ValueError where a logit is no number: such a model says token 0 for ever, which would pass for forgetting.
     """
     best = states.new_full((len(states),), -torch.inf)
     token = torch.zeros(len(states), dtype=torch.long, device=states.device)
@@ -53,6 +55,10 @@ def most_likely(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
         largest = part.max(dim=-1)  # four times faster than argmax in bf16 on a CPU
         token = torch.where(largest.values > best, start + largest.indices, token)
         best = torch.maximum(best, largest.values)
+    if not best.isfinite().all():
+        raise ValueError(
+            "the model's logits are not finite: its weights or an edit have overflowed. Train this arm again."
+        )
     return token
 
 
