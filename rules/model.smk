@@ -48,11 +48,11 @@ rule plant_canaries:
         "logs/plant_canaries.log",
     benchmark:
         "benchmarks/plant_canaries.tsv"
+    # Everything waits for it, and it needs both cores of a laptop: no small job may come first.
+    priority: 1
     conda:
         MODEL_ENV
     threads: 2
-    # Everything waits for it, and it needs both cores of a laptop: no small job may come first.
-    priority: 1
     resources:
         gpu=GPU,
         mem_mb=memory("plant_canaries"),
