@@ -15,7 +15,7 @@ OUTPUTS
 
     results/figures/{tradeoff,les,perplexity,layers,training,languages,attacks,recovery,membership,corpus,frontier}.{png,pdf}
     results/report.html
-    results/tables/{verdicts,metrics}.{csv,tex}
+    results/tables/{verdicts,metrics}.{csv,tex}, results/tables/contrasts.csv
 """
 
 
@@ -170,6 +170,11 @@ rule report:
             category="Tables",
         ),
         metrics_tex="results/tables/metrics.tex",
+        contrasts_csv=report(
+            "results/tables/contrasts.csv",
+            caption="../report/contrasts.rst",
+            category="Tables",
+        ),
     log:
         "logs/report.log",
     benchmark:
@@ -184,6 +189,7 @@ rule report:
         settings=canonical(
             {
                 **config["report"],
+                "contrasts": check_contrasts(config["report"]["contrasts"], ARMS),
                 "data": config["data"],
                 "model": {
                     key: config["model"][key] for key in ("source", "name", "revision")

@@ -152,6 +152,7 @@ def report_settings(arms: list[str]) -> dict:
         "seed": 0,
         "selector": "semantic",
         "swept": False,
+        "contrasts": [],
         "attacked": True,
         "understood": True,
         "looked_inside": True,

@@ -1,10 +1,11 @@
 """
 Write the report of the experiment.
 
-Writes one self-contained HTML page, and the verdicts and main metrics as CSV and LaTeX tables.
+Writes one self-contained HTML page, and the verdicts, main metrics and contrasts as CSV and LaTeX tables.
 """
 
 from mmie import files, page, provenance, report, report_tables, stage, tables
+from mmie.contrasts import contrasts
 from mmie.metric_table import metric_table
 
 
@@ -15,13 +16,15 @@ def main(
     comprehension: str, inside: str, flow: str, audit: str,
     generations: list[str], lid: list[str], features: list[str], quality: list[str],
     latent_tokens: list[str], transfer: list[str], lid_quality: str,
-    html: str, verdicts_csv: str, verdicts_tex: str, metrics_csv: str, metrics_tex: str, settings: dict, code: str = "",
+    html: str, verdicts_csv: str, verdicts_tex: str, metrics_csv: str, metrics_tex: str, contrasts_csv: str,
+    settings: dict, code: str = "",
 ) -> None:  # fmt: skip
     data, arms = settings["data"], [entry["arm"] for entry in settings["arms"]]
     found, rows = files.read_json(decision), tables.read(tests, tables.TESTS)
     units, asked = tables.read(metrics, tables.METRICS), tables.read(prompts, tables.PROMPTS)
+    compared = contrasts(units, settings["contrasts"], data)
     context = report.compose(
-        settings, found, rows, asked, tables.read(corpus, tables.CORPUS),
+        settings, found, rows, compared, asked, tables.read(corpus, tables.CORPUS),
         files.read_tables(generations, tables.GENERATIONS), files.read_tables(lid, tables.LID),
         files.read_tables(features, tables.FEATURES), files.read_tables(quality, tables.SAE_QUALITY),
         files.read_tables(latent_tokens, tables.LATENT_TOKENS), files.read_tables(transfer, tables.SAE_TRANSFER),
@@ -42,6 +45,7 @@ def main(
     measured = metric_table(units, tables.read(lid_quality, tables.LID_QUALITY), arms)
     files.write(report_tables.csv(measured), metrics_csv)
     files.write(report_tables.metrics_tex(units, rows, arms, data), metrics_tex)
+    files.write(report_tables.csv(compared), contrasts_csv)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The report: in the order a reader needs, self-contained, escaped, the same bytes each time; its tables and its words."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -19,7 +20,7 @@ FIGURES = (
     "tradeoff", "les", "perplexity", "layer_scores", "training_curves", "languages", "attacks", "recovery", "membership",
     "corpus_figure", "frontier", "comprehension", "inside", "flow",
 )  # fmt: skip
-TABLES = ("verdicts_csv", "verdicts_tex", "metrics_csv", "metrics_tex")
+TABLES = ("verdicts_csv", "verdicts_tex", "metrics_csv", "metrics_tex", "contrasts_csv")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -87,6 +88,15 @@ def test_every_arm_has_its_verdict_its_reasons_and_all_its_tests(written, decisi
             assert re.sub(r"\s+", " ", str(page.Markup.escape(reason))) in text
         assert f"All {(tests['arm'] == arm).sum()} tests of {arm}" in text
     assert decision["config_hash"] in text
+
+
+def test_arms_are_set_against_each_other_where_the_config_asks(written, inputs, tmp_path):
+    assert '<section id="contrasts"' not in written["html"]
+    assert pd.read_csv(io.StringIO(written["contrasts_csv"])).empty
+    found = write_report(inputs, tmp_path, {**report_settings(ARMS), "contrasts": [["lora", "broken"]]})
+    section = found["html"].split('<section id="contrasts"')[1].split("</section>")[0]
+    assert "lora against broken; means over 2 seeds" in section and "Bengali: perplexity" in section
+    assert len(pd.read_csv(io.StringIO(found["contrasts_csv"]))) == section.count('<th scope="row">')
 
 
 def test_model_text_is_escaped(written):
@@ -180,7 +190,6 @@ def test_side_by_side_shows_the_first_seed_and_the_model_that_was_not_attacked()
 
 def test_the_embedded_font_has_devanagari_and_its_shaping():
     import base64
-    import io
 
     from fontTools.ttLib import TTFont
 
@@ -194,8 +203,6 @@ def test_the_embedded_font_has_devanagari_and_its_shaping():
 
 
 def test_csv_keeps_every_digit(written, decision):
-    import io
-
     table = pd.read_csv(io.StringIO(written["verdicts_csv"]), float_precision="round_trip")
     for row in table.to_dict("records"):
         gate = decision["arms"][row["arm"]]["gates"][row["gate"]]

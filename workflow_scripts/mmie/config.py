@@ -3,7 +3,7 @@
 import difflib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,21 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
         yield "`judge.model` is empty: with `judge.endpoint` name the model that is asked."
     if config["generation"]["max_new_tokens"] < 8:
         yield "`generation.max_new_tokens` below 8 leaves too few words to tell a language."
+
+
+def check_contrasts(pairs: Sequence[Sequence[str]], arms: Collection[str]) -> list[list[str]]:
+    """
+    Config `report.contrasts`, whose arms must be among ``arms`` and differ.
+
+    Raises ValueError naming the pair and what it could be.
+    """
+    for first, second in pairs:
+        for arm in (first, second):
+            if arm not in arms:
+                raise ValueError(f"config `report.contrasts`: {arm!r} is no arm of this run ({', '.join(arms)}).")
+        if first == second:
+            raise ValueError(f"config `report.contrasts`: {first!r} is set against itself.")
+    return [list(pair) for pair in pairs]
 
 
 def _autoencoders(sae: dict[str, Any], candidates: list[int]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmie import prose, report_latents, samples
+from mmie import prose, report_latents, report_tables, samples
 from mmie.labels import (
     ASKS,
     CORE,
@@ -42,6 +42,7 @@ def compose(
     settings: Mapping[str, Any],
     decision: Mapping[str, Any],
     tests: pd.DataFrame,
+    contrasts: pd.DataFrame,
     prompts: pd.DataFrame,
     corpus: pd.DataFrame,
     generations: pd.DataFrame,
@@ -72,6 +73,7 @@ def compose(
         "asks": _gates(decision, tuple(GATES)),
         "verdicts": [_verdict(arm, decision, settings) for arm in judged],
         "why": [_why(arm, decision, tests, settings) for arm in judged],
+        "contrasts": report_tables.contrasts(contrasts, data),
         "samples": _samples(settings, prompts, corpus, generations, lid),
         "sample_arms": [{"arm": arm, "colour": arm_colours(arms)[arm]} for arm in arms],
         "captions": prose.captions(data, decision),

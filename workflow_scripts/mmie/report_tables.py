@@ -8,10 +8,26 @@ from typing import Any
 import pandas as pd
 
 from mmie import latex, summary
-from mmie.labels import CORE, GATES, families, forget_name, interval, language_name, margin, number, p_value
+from mmie.labels import (
+    CORE,
+    GATES,
+    families,
+    family_name,
+    forget_name,
+    interval,
+    language_name,
+    margin,
+    number,
+    p_value,
+)
 
 Data = Mapping[str, Any]
 _SHORT = dict(zip(CORE, ("Extraction", "Retained", "Mixed", "Layers", "Neighbours", "Membership"), strict=True))
+_MEASURES = {
+    "extraction": "{}: still {}",
+    "confusion": "{}: answers in another language",
+    "perplexity": "{}: perplexity",
+}
 _WORDS = {"pass": "pass", "fail": "fail", "unclear": "?", "missing": "–"}
 
 
@@ -73,6 +89,33 @@ def glance(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], data: 
     ]
     caption = f"Share of continuations in {forget} by prompt, and perplexity relative to base; 95 % intervals."
     return {"caption": caption, "header": ["Arm", *header], "rows": rows}
+
+
+def contrasts(table: pd.DataFrame, data: Data) -> list[dict[str, Any]]:
+    """Per pair of arms, what one does against the other: caption, header and rows as text."""
+    found = []
+    for (first, second), rows in table.groupby(["first", "second"], sort=False):
+        shown = [
+            [
+                _MEASURES[row["measure"]].format(_place(row, data), forget_name(data)),
+                *(number(row[key]) for key in ("first_value", "second_value")),
+                f"×{number(row['estimate'])}" if row["measure"] == "perplexity" else number(row["estimate"]),
+                interval(row["low"], row["high"]),
+                "the methods" if row["scope"] == "method" else "these models",
+            ]
+            for row in rows.to_dict("records")
+        ]
+        seeds = int(rows["seeds"].iloc[0])
+        over = f"; means over {seeds} seeds, intervals as wide as any seed's where they are about these models"
+        caption = f"{first} against {second}{over if seeds > 1 else ''}. 95 % intervals, not adjusted for their number."
+        header = ["", str(first), str(second), "Difference or ratio", "95 % interval", "Says something about"]
+        found.append({"caption": caption, "header": header, "rows": shown})
+    return found
+
+
+def _place(row: Mapping[str, Any], data: Data) -> str:
+    where = str(row["where"])
+    return language_name(where) if row["measure"] == "perplexity" else family_name(where, data)
 
 
 def verdicts_tex(decision: Mapping[str, Any], arms: Sequence[str]) -> str:
