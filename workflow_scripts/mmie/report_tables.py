@@ -19,6 +19,7 @@ from mmie.labels import (
     margin,
     number,
     p_value,
+    sentence,
 )
 
 Data = Mapping[str, Any]
@@ -65,9 +66,8 @@ def glance(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], data: 
     rates = summary.lookup(summary.over_seeds(summary.rates(units), ["arm", "family"]), "arm", "family")
     ratio_rows = summary.over_seeds(summary.perplexity_ratios(units, tests, data), ["arm", "language"])
     ratios = summary.lookup(ratio_rows, "arm", "language")
-    asked = {
-        family: code for family, code in families(data).items() if not family.startswith(("retain", "neigh", "unseen"))
-    }
+    unasked = ("retain", "neighbour", "unseen", "adversarial")
+    asked = [family for family in families(data) if not family.startswith(unasked)]
     kept = [data["retain"], *data["neighbours"], *data["unseen"]]
 
     def cell(row: dict[str, Any] | None, otherwise: str) -> str:
@@ -77,7 +77,7 @@ def glance(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], data: 
         return number(row["value"]) if ends == "–" else f"{number(row['value'])} ({ends})"
 
     forget = forget_name(data)
-    header = [f"{language_name(code)}: still {forget}" for code in asked.values()]
+    header = [f"{sentence(family_name(family, data))}: still {forget}" for family in asked]
     header += [f"{language_name(code)}: perplexity" for code in kept]
     rows = [
         [
