@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import psutil
 import pytest
 import torch
 
@@ -74,6 +75,17 @@ def test_a_loss_goes_on_from_what_was_saved(tmp_path):
     again = Loss(64, json.loads(json.dumps(first.saved())))
     again.add(x[100:], y[100:])
     assert again.summary() == whole.summary()
+
+
+@pytest.mark.parametrize("storage", ["bf16", "int8"])
+def test_a_file_larger_than_memory_is_read(tmp_path, storage):
+    """It is sparse, and takes no disk. Mapped privately, as safetensors does, it would be refused."""
+    rows = 2 * psutil.virtual_memory().total // size_of((1, 640), storage)
+    reserve(tmp_path / "x", 3, (rows, 640), storage, torch.ones(1, 640))
+    writer = Writer(tmp_path / "x", 3)
+    writer[slice(rows - 2, rows)] = torch.ones(2, 640)
+    writer.close()
+    assert Stored(tmp_path / "x")[torch.tensor([0, rows - 1])].sum(1).tolist() == [0, 640]
 
 
 def test_a_file_that_is_no_cache_is_named(tmp_path):

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,8 @@ class Work:
     def remove(self) -> None:
         """The files are whole and elsewhere."""
         shutil.rmtree(self.folder)
+        with suppress(OSError):  # it holds something else's
+            self.folder.parent.rmdir()
 
     def _found(self) -> dict[str, Any] | None:
         if not self.path("journal.json").exists():
