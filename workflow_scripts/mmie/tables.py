@@ -612,11 +612,11 @@ def parts(
     """
     The same table, or some of its columns, at most ``size`` rows at a time: memory does not grow with the table.
 
-    Raises ValueError as `read` does.
+    By one thread: each of Arrow's keeps memory of its own. Raises ValueError as `read` does.
     """
     with _opened(path, schema) as file:
-        for batch in file.iter_batches(size, columns=None if columns is None else list(columns)):
-            yield batch.to_pandas()
+        for batch in file.iter_batches(size, columns=None if columns is None else list(columns), use_threads=False):
+            yield batch.to_pandas(use_threads=False)
 
 
 def count(path: str | Path, schema: pa.Schema) -> int:
