@@ -6,7 +6,7 @@ INPUTS
     results/metrics.parquet, results/gate/tests.parquet, results/gate/decision.json
     results/data/prompts.parquet, results/data/corpus.parquet
     results/data/checks.parquet, results/layers.parquet, results/sae/site{site}/features.parquet, results/sae/site{site}/quality.parquet
-    results/sae/site{site}/latent_tokens.parquet, results/transfer/{arm}/seed{seed}/plain.parquet
+    results/sae/site{site}/latent_tokens.parquet, results/activations/storage.parquet, results/transfer/{arm}/seed{seed}/plain.parquet
     results/audit.json, results/figures/{comprehension,inside,flow}.png
     results/adapters/{arm}/seed{seed}/plain/training.parquet
     results/generations/{arm}/seed{seed}/plain.parquet, results/lid/{arm}/seed{seed}/plain.parquet
@@ -150,6 +150,7 @@ rule report:
         features=expand("results/sae/site{site}/features.parquet", site=SITES),
         quality=expand("results/sae/site{site}/quality.parquet", site=SITES),
         latent_tokens=expand("results/sae/site{site}/latent_tokens.parquet", site=SITES),
+        activation_storage="results/activations/storage.parquet",
         transfer=plain_runs_if(
             TRANSFERRED, "results/transfer/{arm}/seed{seed}/plain.parquet"
         ),

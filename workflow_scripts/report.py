@@ -15,7 +15,7 @@ def main(
     attacks: str, recovery: str, membership: str, corpus_figure: str, frontier: str,
     comprehension: str, inside: str, flow: str, audit: str,
     generations: list[str], lid: list[str], features: list[str], quality: list[str],
-    latent_tokens: list[str], transfer: list[str], lid_quality: str,
+    latent_tokens: list[str], activation_storage: str, transfer: list[str], lid_quality: str,
     html: str, verdicts_csv: str, verdicts_tex: str, metrics_csv: str, metrics_tex: str, contrasts_csv: str,
     settings: dict, code: str = "",
 ) -> None:  # fmt: skip
@@ -27,7 +27,8 @@ def main(
         settings, found, rows, compared, asked, tables.read(corpus, tables.CORPUS),
         files.read_tables(generations, tables.GENERATIONS), files.read_tables(lid, tables.LID),
         files.read_tables(features, tables.FEATURES), files.read_tables(quality, tables.SAE_QUALITY),
-        files.read_tables(latent_tokens, tables.LATENT_TOKENS), files.read_tables(transfer, tables.SAE_TRANSFER),
+        files.read_tables(latent_tokens, tables.LATENT_TOKENS), tables.read(activation_storage, tables.STORAGE),
+        files.read_tables(transfer, tables.SAE_TRANSFER),
         files.read(provenance.REQUIREMENTS).decode(),
     )  # fmt: skip
     images = {

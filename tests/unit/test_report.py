@@ -42,6 +42,7 @@ def write_report(inputs, folder, settings=None):
         "features",
         "quality",
         "latent_tokens",
+        "activation_storage",
         "transfer",
         "lid_quality",
         "audit",
@@ -128,6 +129,7 @@ def test_the_same_inputs_give_the_same_bytes(inputs, written, tmp_path):
 
 def test_latents_show_their_tokens_and_each_arm_how_the_autoencoder_fits_it(inputs, written, tmp_path):
     section = written["html"].split('<section id="latents"')[1].split("</section>")[0]
+    assert section.count("variance of the activations lost by storing them as int8 0.030%") == 2
     assert section.count("Tokens on which these latents") == 2 and EVIL not in section
     clean = {**inputs, "latent_tokens": inputs["latent_tokens"][:1]}
     assert write_report(clean, tmp_path)["html"].count("Tokens on which these latents") == 1

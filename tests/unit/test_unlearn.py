@@ -740,7 +740,7 @@ def guarded(given, tmp_path_factory):
     table["per_script_selected"] = table["latent"].isin([i for found in lead.values() for i in np.argsort(-found)[:3]])
     path = tmp_path_factory.mktemp("guarded") / "features.parquet"
     tables.write(table, path, tables.FEATURES)
-    return replace(given, features=[path]), by_text, lead, float(states.float().norm(dim=-1).mean())
+    return replace(given, features=[path]), by_text, lead, float(states[:].float().norm(dim=-1).mean())
 
 
 def test_dsg_takes_for_each_script_the_latents_that_tell_it_and_the_share_of_every_prefix(loaded, guarded):

@@ -50,6 +50,7 @@ def compose(
     features: pd.DataFrame,
     quality: pd.DataFrame,
     latent_tokens: pd.DataFrame,
+    storage: pd.DataFrame,
     transfer: pd.DataFrame,
     requirements: str,
 ) -> Context:
@@ -77,7 +78,7 @@ def compose(
         "samples": _samples(settings, prompts, corpus, generations, lid),
         "sample_arms": [{"arm": arm, "colour": arm_colours(arms)[arm]} for arm in arms],
         "captions": prose.captions(data, decision),
-        "latents": report_latents.latents(features, quality, latent_tokens, transfer, settings),
+        "latents": report_latents.latents(features, quality, latent_tokens, storage, transfer, settings),
         "limits": prose.limits(settings, decision, prompts, generations),
         "arms": settings["arms"],
         "pins": _pins(requirements),

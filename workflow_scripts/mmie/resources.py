@@ -25,6 +25,8 @@ SAE_BYTES = 16
 """Per weight of a sparse autoencoder in training: weight, gradient, and Adam's two moments, in fp32."""
 SAE_BATCH_BYTES = 24
 """Per token of its batch and latent: activations before and after the cut, and their gradients, in fp32."""
+BUFFER_BYTES = 4
+"""Per token of its shuffle buffer and dimension: 2 where activations are stored in bf16, fp32 from 8 bits."""
 
 SMALL = {"corpus": 1000, "canaries": 1000, "prompts": 1000, "power": 1000, "measure_lid": 1000, "score_lid": 1000,
          "probe": 2000, "select_layers": 4000, "metrics": 2000, "gate": 2000, "tune": 2000, "figures": 2000,
@@ -66,7 +68,8 @@ def mem_mb(stage: str, config: Mapping[str, Any], attempt: int = 1) -> int:
     if stage in ("train_sae", "select_features"):
         sae = config["sae"]
         weights = 2 * sae["d_sae"] * config["resources"]["d_model"]
-        needed += (SAE_BYTES * weights + SAE_BATCH_BYTES * sae["batch_size"] * sae["d_sae"]) // 10**6
+        buffer = BUFFER_BYTES * sae["buffer_tokens"] * config["resources"]["d_model"]
+        needed += (SAE_BYTES * weights + SAE_BATCH_BYTES * sae["batch_size"] * sae["d_sae"] + buffer) // 10**6
     return math.ceil(needed / 500) * 500 * attempt
 
 
