@@ -8,7 +8,7 @@ INPUTS
     results/data/checks.parquet, results/layers.parquet, results/sae/site{site}/features.parquet, results/sae/site{site}/quality.parquet
     results/sae/site{site}/latent_tokens.parquet, results/activations/storage.parquet, results/transfer/{arm}/seed{seed}/plain.parquet
     results/audit.json, results/figures/{comprehension,inside,flow}.png
-    results/adapters/{arm}/seed{seed}/plain/training.parquet
+    results/adapters/{arm}/seed{seed}/plain/training.parquet, gates.parquet
     results/generations/{arm}/seed{seed}/plain.parquet, results/lid/{arm}/seed{seed}/plain.parquet
 
 OUTPUTS
@@ -147,6 +147,7 @@ rule report:
         audit="results/audit.json",
         generations=plain_runs("results/generations/{arm}/seed{seed}/plain.parquet"),
         lid=plain_runs("results/lid/{arm}/seed{seed}/plain.parquet"),
+        gates=plain_runs("results/adapters/{arm}/seed{seed}/plain/gates.parquet"),
         features=expand("results/sae/site{site}/features.parquet", site=SITES),
         quality=expand("results/sae/site{site}/quality.parquet", site=SITES),
         latent_tokens=expand("results/sae/site{site}/latent_tokens.parquet", site=SITES),

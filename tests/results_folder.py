@@ -51,7 +51,7 @@ def write_results(
     (folder / "gate" / "decision.json").write_text(json.dumps(decision, ensure_ascii=False), encoding="utf-8")
     inputs["decision"] = str(folder / "gate" / "decision.json")
     lists: dict[str, list[str]] = {"generations": [], "lid": [], "training": [], "features": [], "quality": []}
-    lists |= {"latent_tokens": [], "transfer": []}
+    lists |= {"latent_tokens": [], "transfer": [], "gates": []}
     for arm in arms:
         for seed in (0,) if arm == "base" else seeds:
             generations, lid = _answers(arm, seed, metrics, groups, evil)
@@ -63,6 +63,8 @@ def write_results(
             lists["training"].append(
                 put("", history, f"adapters/{arm}/seed{seed}/plain/training.parquet", tables.TRAINING)
             )
+            gates = _gates(arm, seed) if arm != "base" else []
+            lists["gates"].append(put("", gates, f"adapters/{arm}/seed{seed}/plain/gates.parquet", tables.GATES))
     for name in ("comprehension", "inside", "probes"):
         lists[name] = []
     for arm in arms:
@@ -85,6 +87,16 @@ def write_results(
     put("activation_storage", [_storage(layer) for layer in (9, 12)], "activations/storage.parquet", tables.STORAGE)
     inputs.pop("")
     return inputs | lists
+
+
+def _gates(arm: str, seed: int) -> list[dict]:
+    run = {"arm": arm, "seed": seed, "variant": "plain", "kind": "hook", "layer": 9, "n_tokens": 100}
+    opened = {("hi", "forget"): 0.95, ("en", "retain"): 0.01, ("ur", "neighbour"): 0.03}
+    return [
+        {**run, "language": code, "role": role, "threshold": at, "open": share, "auc": None if code == "hi" else 0.99}
+        for (code, role), share in opened.items()
+        for at in (0.5, 0.9)
+    ]
 
 
 def _audit(run: dict, groups: list[dict]) -> dict[str, list[dict]]:

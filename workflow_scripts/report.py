@@ -14,7 +14,7 @@ def main(
     tradeoff: str, les: str, perplexity: str, layer_scores: str, training_curves: str, languages: str,
     attacks: str, recovery: str, membership: str, corpus_figure: str, frontier: str,
     comprehension: str, inside: str, flow: str, audit: str,
-    generations: list[str], lid: list[str], features: list[str], quality: list[str],
+    generations: list[str], lid: list[str], gates: list[str], features: list[str], quality: list[str],
     latent_tokens: list[str], activation_storage: str, transfer: list[str], lid_quality: str,
     html: str, verdicts_csv: str, verdicts_tex: str, metrics_csv: str, metrics_tex: str, contrasts_csv: str,
     settings: dict, code: str = "",
@@ -39,7 +39,11 @@ def main(
         "training_curves": training_curves, "layer_scores": layer_scores, "corpus": corpus_figure,
         **({"frontier": frontier} if settings["swept"] else {}),
     }  # fmt: skip
-    numbers = [report_tables.glance(units, rows, arms, data), *files.read_json(audit)]
+    numbers = [
+        report_tables.glance(units, rows, arms, data),
+        *report_tables.gates(files.read_tables(gates, tables.GATES), arms, data),
+        *files.read_json(audit),
+    ]
     files.write(page.render(context, {name: files.read(path) for name, path in images.items()}, numbers), html)
     files.write(report_tables.csv(report_tables.verdicts(found, arms)), verdicts_csv)
     files.write(report_tables.verdicts_tex(found, arms), verdicts_tex)

@@ -39,6 +39,7 @@ def write_report(inputs, folder, settings=None):
         "decision",
         "generations",
         "lid",
+        "gates",
         "features",
         "quality",
         "latent_tokens",
@@ -136,6 +137,16 @@ def test_latents_show_their_tokens_and_each_arm_how_the_autoencoder_fits_it(inpu
     for arm, value in (("base", "0.840"), ("lora", "0.610"), ("broken", "0.610")):
         row = re.search(rf"</span>{arm}</th>(.*?)</tr>", section)[1]
         assert re.findall(r"<td>(.*?)</td>", row) == [value, "32.5", "0.250", "120", "120"]
+
+
+def test_gates_are_shown_where_an_arm_has_one(inputs, written, tmp_path):
+    caption = "Share of held-out tokens (tune split) on which a gate is more than half open"
+    assert caption in written["html"]
+    rows = written["html"].split(caption)[1].split("</table>")[0]
+    assert re.findall(r'<th scope="row">(\w+)</th>', rows) == ["lora", "broken"]
+    assert re.findall(r"<td>(.*?)</td>", rows)[:4] == ["0.950", "0.010", "0.030", "0.990"]
+    clean = {**inputs, "gates": inputs["gates"][:1]}
+    assert caption not in write_report(clean, tmp_path)["html"]
 
 
 def test_reads_without_sites_mixed_prompts_and_romanised_text(tmp_path, inputs):

@@ -118,6 +118,27 @@ def _place(row: Mapping[str, Any], data: Data) -> str:
     return language_name(where) if row["measure"] == "perplexity" else family_name(where, data)
 
 
+def gates(table: pd.DataFrame, arms: Sequence[str], data: Data) -> list[dict[str, Any]]:
+    """How often the gates are open, by language: one table, none where no arm has a gate."""
+    half = table[table["threshold"] == 0.5]
+    if half.empty:
+        return []
+    spoken = [*data["forget"].values(), data["retain"], *data["neighbours"]]
+    present = list(half["language"].unique())
+    languages = [*(code for code in spoken if code in present), *sorted(set(present) - set(spoken))]
+    shares, aucs = half.groupby(["arm", "language"])["open"].mean(), half.groupby("arm")["auc"].min()
+    rows = [
+        [arm, *(number(shares.get((arm, code))) for code in languages), number(aucs[arm])]
+        for arm in arms
+        if arm in aucs.index
+    ]
+    caption = (
+        "Share of held-out tokens (tune split) on which a gate is more than half open, mean over gates and seeds. "
+        "Worst AUC: of any gate, against the language that it confuses most. Nothing is judged by it."
+    )
+    return [{"caption": caption, "header": ["Arm", *map(language_name, languages), "Worst AUC"], "rows": rows}]
+
+
 def verdicts_tex(decision: Mapping[str, Any], arms: Sequence[str]) -> str:
     """Verdict and gates per arm: outcome, and estimate of the deciding part."""
     gates = [gate for gate in CORE if any(gate in found["gates"] for found in decision["arms"].values())]

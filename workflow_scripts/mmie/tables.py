@@ -250,6 +250,27 @@ TRAINING = table(
         nullable=True,
     ),
 )
+GATES = table(
+    "gates",
+    "results/adapters/{arm}/seed{seed}/{variant}/gates.parquet",
+    "One row per gate × language × threshold, on tokens of the tune split as base has them; none for arms without a "
+    "gate. The shares over all thresholds are the gate's ROC.",
+    *RUN,
+    column("kind", TEXT, "Kind of the edit behind the gate: hook or sae_gate."),
+    column("layer", INT, "Decoder layer whose output the gate reads."),
+    column("language", TEXT, "Language of the tokens, or derived control."),
+    column("role", TEXT, "Its role in the corpus: forget, retain, neighbour or control."),
+    column("n_tokens", INT, "Tokens."),
+    column("threshold", REAL, "Above it the gate counts as open."),
+    column("open", REAL, "Share of the tokens on which it is."),
+    column(
+        "auc",
+        REAL,
+        "Chance that the gate opens wider on a token of the forget language than on one of these; null for the forget "
+        "language itself.",
+        nullable=True,
+    ),
+)
 GENERATIONS = table(
     "generations",
     "results/generations/{arm}/seed{seed}/{variant}.parquet",
