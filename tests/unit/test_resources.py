@@ -72,6 +72,17 @@ def test_the_next_attempt_asks_for_as_much_again(default, stage):
         assert asked(stage, default, 3) == 3 * asked(stage, default, 1)
 
 
+def test_the_gates_memory_grows_with_its_table(default):
+    """Measured: 2200 MB for 10 arms × 10 seeds × 2000 groups, 31 million rows (tests/bench/gate.py)."""
+    arms = {"base": None, "lora": {"sweep": {"lr": [1e-3, 1e-4, 1e-5], "steps": [1, 2, 3]}}}
+    splits = {**default["data"]["splits"], "test": 2000}
+    large = {**default, "arms": arms, "seeds": list(range(10)), "data": {**default["data"], "splits": splits}}
+    assert resources.mem_mb("gate", default) == 2500
+    # 2000 + 100 × 10 × 10 × 2000 × 180 / 10⁶ = 5600, to the next 500
+    assert resources.mem_mb("gate", large) == 6000
+    assert resources.mem_mb("gate", {**large, "attacks": {name: {} for name in "abcd"}}) == 9500
+
+
 def test_more_work_gets_more_time(default):
     larger = {**default, "resources": {"parameters_million": 2680, "d_model": 640}}
     longer = {**default, "data": {**default["data"], "splits": {"train": 240, "tune": 40, "test": 2000}}}
