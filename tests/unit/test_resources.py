@@ -73,7 +73,7 @@ def test_the_next_attempt_asks_for_as_much_again(default, stage):
 
 
 def test_the_gates_memory_grows_with_its_table(default):
-    """Measured: 2200 MB for 10 arms × 10 seeds × 2000 groups, 31 million rows (tests/bench/gate.py)."""
+    """Measured: 2500 MB for 10 arms × 10 seeds × 2000 groups, 31 million rows (tests/bench/gate.py)."""
     arms = {"base": None, "lora": {"sweep": {"lr": [1e-3, 1e-4, 1e-5], "steps": [1, 2, 3]}}}
     splits = {**default["data"]["splits"], "test": 2000}
     large = {**default, "arms": arms, "seeds": list(range(10)), "data": {**default["data"], "splits": splits}}

@@ -34,7 +34,7 @@ SMALL = {"corpus": 1000, "canaries": 1000, "prompts": 1000, "power": 1000, "meas
 """MB of stages that do not run the model."""
 ROW_BYTES, ROWS_PER_GROUP = 100, 180
 """
-Of the table of metrics in the gate: bytes a row (65 measured), and rows a run per held-out group (171 measured), on a
+Of the table of metrics in the gate: bytes a row (73 measured), and rows a run per held-out group (171 measured), on a
 quarter of which attacked models are measured.
 """
 LARGE = {"fetch_model": (10, 1), "plant_canaries": (12, 20), "cache_activations": (4, 50), "train_sae": (4, 200),
