@@ -122,18 +122,20 @@ def _predicted(model: PreTrainedModel, states: torch.Tensor, labels: torch.Tenso
 
 def _strip(model: PreTrainedModel, logits: torch.Tensor, moments: bool) -> list[torch.Tensor]:
     """Of the logits ``[token, tile]``: logsumexp and, with ``moments``, the means of ln p and (ln p)² under p."""
-    logits = _capped(model, logits.float())
+    # A copy, worked on in place: each buffer more leaves less of the cache to the others.
+    logits = _capped(model, logits.to(torch.float32, copy=True))
     largest = logits.amax(-1)
-    logits = logits - largest[:, None]
-    p = logits.exp()
+    logits.sub_(largest[:, None])
+    p = logits.exp() if moments else logits.exp_()
     total = p.sum(-1).double().log()
     whole = largest.double() + total
     if not moments:
         return [whole]
     # ln p is the logit less `total`; p is divided by its sum once it has been summed over.
     scale = total.neg().exp()
-    mean = torch.linalg.vecdot(p, logits).double() * scale
-    square = p.mul_(logits).mul_(logits).sum(-1).double() * scale
+    weighted = p.mul_(logits)
+    mean = weighted.sum(-1).double() * scale
+    square = torch.linalg.vecdot(weighted, logits).double() * scale
     return [whole, mean - total, square - 2 * total * mean + total**2]
 
 
