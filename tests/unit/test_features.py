@@ -224,12 +224,13 @@ def test_influence_is_relu_of_activation_times_gradient_over_the_texts_own_token
     assert not any(p.requires_grad for p in model.parameters())
 
 
-def test_the_stage_selects_the_latents_that_were_put_in(tiny_model, tmp_path):
+@pytest.mark.parametrize("storage", ["bf16", "int8"])
+def test_the_stage_selects_the_latents_that_were_put_in(tiny_model, tmp_path, storage):
     from mmie import cache, sae
     from select_features import main
     from small_cache import LAYERS, write_cache
 
-    made = write_cache(tmp_path, tiny_model)
+    made = write_cache(tmp_path, tiny_model, storage=storage)
     index, corpus = tables.read(made["index"], tables.TOKENS), tables.read(made["corpus"], tables.CORPUS)
     tokens = cache.described(index, corpus)
     states = cache.reading(made["layers"], made["index"])[LAYERS[0]]

@@ -290,10 +290,11 @@ def test_explained_variance_is_about_the_languages_own_mean():
     assert found["dead_share"].to_dict() == {"a": 0.5, "b": 0.5, "all": 0.0}
 
 
-def test_the_stage_writes_a_folder_and_its_tables(tiny_model, tmp_path):
+@pytest.mark.parametrize(("storage", "buffer"), [("bf16", 1 << 18), ("int8", 1 << 18), ("bf16", 64)])
+def test_the_stage_writes_a_folder_and_its_tables(tiny_model, tmp_path, storage, buffer):
     from train_sae import main
 
-    made = write_cache(tmp_path, tiny_model)
+    made = write_cache(tmp_path, tiny_model, storage=storage)
     ranking, site = tmp_path / "layers.parquet", tmp_path / "site2"
     rows = [{name: 0.0 for name in tables.LAYERS.names} | {"layer": n, "rank": r} for r, n in enumerate(LAYERS, 1)]
     tables.write(pd.DataFrame(rows), ranking, tables.LAYERS)
@@ -306,7 +307,7 @@ def test_the_stage_writes_a_folder_and_its_tables(tiny_model, tmp_path):
     main(
         activations=made["layers"], index=made["index"], corpus=made["corpus"], ranking=str(ranking), model=made["model"],
         **{name: str(site / file) for name, file in paths.items()}, site=2,
-        settings={**vars(SETTINGS), "source": "train", "steps": 12, "candidates": LAYERS}, runtime=RUNTIME,
+        settings={**vars(SETTINGS), "source": "train", "steps": 12, "candidates": LAYERS, "buffer_tokens": buffer}, runtime=RUNTIME,
     )  # fmt: skip
     assert sorted(p.name for p in site.iterdir()) == sorted(paths.values())
     training = tables.read(site / "training.parquet", tables.SAE_TRAINING)
