@@ -8,8 +8,11 @@ INPUTS
 
 OUTPUTS
 
-    results/activations/layer{n}.safetensors, results/activations/index.parquet
+    results/activations/layer{n}.safetensors, results/activations/index.parquet,
+    results/activations/storage.parquet
     results/layers.parquet
+
+A cache job that is killed goes on from what it left in results/.work, which is no output of the rule.
 """
 
 
@@ -21,6 +24,7 @@ rule cache_activations:
     output:
         layers=expand("results/activations/layer{n}.safetensors", n=LAYERS),
         index="results/activations/index.parquet",
+        storage="results/activations/storage.parquet",
     log:
         "logs/cache_activations.log",
     benchmark:
@@ -33,6 +37,7 @@ rule cache_activations:
         mem_mb=memory("cache_activations"),
         runtime=minutes("cache_activations"),
     params:
+        work="results/.work/cache_activations",
         settings=canonical({**config["activations"], "candidates": LAYERS}),
         runtime=RUNTIME,
         code=code_digest("cache_activations"),

@@ -9,7 +9,7 @@ sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 
 from mmie.arms import check_arms, configurations, load_arm, sweeps
 from mmie.attacks import check_attacks
-from mmie.config import canonical, check_config, project_path
+from mmie.config import canonical, check_config, check_contrasts, project_path
 from mmie import resources
 from mmie.provenance import code_digest
 

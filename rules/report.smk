@@ -6,16 +6,16 @@ INPUTS
     results/metrics.parquet, results/gate/tests.parquet, results/gate/decision.json
     results/data/prompts.parquet, results/data/corpus.parquet
     results/data/checks.parquet, results/layers.parquet, results/sae/site{site}/features.parquet, results/sae/site{site}/quality.parquet
-    results/sae/site{site}/latent_tokens.parquet, results/transfer/{arm}/seed{seed}/plain.parquet
+    results/sae/site{site}/latent_tokens.parquet, results/activations/storage.parquet, results/transfer/{arm}/seed{seed}/plain.parquet
     results/audit.json, results/figures/{comprehension,inside,flow}.png
-    results/adapters/{arm}/seed{seed}/plain/training.parquet
+    results/adapters/{arm}/seed{seed}/plain/training.parquet, gates.parquet
     results/generations/{arm}/seed{seed}/plain.parquet, results/lid/{arm}/seed{seed}/plain.parquet
 
 OUTPUTS
 
     results/figures/{tradeoff,les,perplexity,layers,training,languages,attacks,recovery,membership,corpus,frontier}.{png,pdf}
     results/report.html
-    results/tables/{verdicts,metrics}.{csv,tex}
+    results/tables/{verdicts,metrics}.{csv,tex}, results/tables/contrasts.csv
 """
 
 
@@ -147,9 +147,11 @@ rule report:
         audit="results/audit.json",
         generations=plain_runs("results/generations/{arm}/seed{seed}/plain.parquet"),
         lid=plain_runs("results/lid/{arm}/seed{seed}/plain.parquet"),
+        gates=plain_runs("results/adapters/{arm}/seed{seed}/plain/gates.parquet"),
         features=expand("results/sae/site{site}/features.parquet", site=SITES),
         quality=expand("results/sae/site{site}/quality.parquet", site=SITES),
         latent_tokens=expand("results/sae/site{site}/latent_tokens.parquet", site=SITES),
+        activation_storage="results/activations/storage.parquet",
         transfer=plain_runs_if(
             TRANSFERRED, "results/transfer/{arm}/seed{seed}/plain.parquet"
         ),
@@ -170,6 +172,11 @@ rule report:
             category="Tables",
         ),
         metrics_tex="results/tables/metrics.tex",
+        contrasts_csv=report(
+            "results/tables/contrasts.csv",
+            caption="../report/contrasts.rst",
+            category="Tables",
+        ),
     log:
         "logs/report.log",
     benchmark:
@@ -184,6 +191,7 @@ rule report:
         settings=canonical(
             {
                 **config["report"],
+                "contrasts": check_contrasts(config["report"]["contrasts"], ARMS),
                 "data": config["data"],
                 "model": {
                     key: config["model"][key] for key in ("source", "name", "revision")

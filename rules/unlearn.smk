@@ -12,7 +12,7 @@ INPUTS
 OUTPUTS
 
     results/adapters/{arm}/seed{seed}/plain/arm.json, and the files it names beside it
-    results/adapters/{arm}/seed{seed}/plain/training.parquet
+    results/adapters/{arm}/seed{seed}/plain/training.parquet, gates.parquet
 """
 
 
@@ -37,6 +37,7 @@ rule unlearn:
     output:
         card="results/adapters/{arm}/seed{seed}/plain/arm.json",
         training="results/adapters/{arm}/seed{seed}/plain/training.parquet",
+        gates="results/adapters/{arm}/seed{seed}/plain/gates.parquet",
     log:
         "logs/unlearn/{arm}/seed{seed}.log",
     benchmark:

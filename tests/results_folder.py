@@ -51,7 +51,7 @@ def write_results(
     (folder / "gate" / "decision.json").write_text(json.dumps(decision, ensure_ascii=False), encoding="utf-8")
     inputs["decision"] = str(folder / "gate" / "decision.json")
     lists: dict[str, list[str]] = {"generations": [], "lid": [], "training": [], "features": [], "quality": []}
-    lists |= {"latent_tokens": [], "transfer": []}
+    lists |= {"latent_tokens": [], "transfer": [], "gates": []}
     for arm in arms:
         for seed in (0,) if arm == "base" else seeds:
             generations, lid = _answers(arm, seed, metrics, groups, evil)
@@ -63,6 +63,8 @@ def write_results(
             lists["training"].append(
                 put("", history, f"adapters/{arm}/seed{seed}/plain/training.parquet", tables.TRAINING)
             )
+            gates = _gates(arm, seed) if arm != "base" else []
+            lists["gates"].append(put("", gates, f"adapters/{arm}/seed{seed}/plain/gates.parquet", tables.GATES))
     for name in ("comprehension", "inside", "probes"):
         lists[name] = []
     for arm in arms:
@@ -82,8 +84,19 @@ def write_results(
         path = f"sae/site{site}/latent_tokens.parquet"
         lists["latent_tokens"].append(put("", _tokens(site, layer, evil), path, tables.LATENT_TOKENS))
         lists["quality"].append(put("", _quality(site, layer), f"sae/site{site}/quality.parquet", tables.SAE_QUALITY))
+    put("activation_storage", [_storage(layer) for layer in (9, 12)], "activations/storage.parquet", tables.STORAGE)
     inputs.pop("")
     return inputs | lists
+
+
+def _gates(arm: str, seed: int) -> list[dict]:
+    run = {"arm": arm, "seed": seed, "variant": "plain", "kind": "hook", "layer": 9, "n_tokens": 100}
+    opened = {("hi", "forget"): 0.95, ("en", "retain"): 0.01, ("ur", "neighbour"): 0.03}
+    return [
+        {**run, "language": code, "role": role, "threshold": at, "open": share, "auc": None if code == "hi" else 0.99}
+        for (code, role), share in opened.items()
+        for at in (0.5, 0.9)
+    ]
 
 
 def _audit(run: dict, groups: list[dict]) -> dict[str, list[dict]]:
@@ -152,6 +165,7 @@ def report_settings(arms: list[str]) -> dict:
         "seed": 0,
         "selector": "semantic",
         "swept": False,
+        "contrasts": [],
         "attacked": True,
         "understood": True,
         "looked_inside": True,
@@ -281,6 +295,13 @@ def _transfer(arm: str, seed: int) -> list[dict]:
         for site, layer in ((1, 9), (2, 12))
         for language in ("all", "hi", "hi_latn")
     ]  # fmt: skip
+
+
+def _storage(layer: int) -> dict:
+    return {
+        "layer": layer, "storage": "int8", "n_tokens": 1000, "bytes": 640_000, "relative_error": 0.005,
+        "variance_lost": 0.0003, "cosine": 0.9999, "cosine_worst": 0.999,
+    }  # fmt: skip
 
 
 def _quality(site: int, layer: int) -> list[dict]:

@@ -56,13 +56,16 @@ def small_corpus(groups: int = 6) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=tables.CORPUS.names)
 
 
-def write_cache(folder: Path, model: Path, batch_tokens: int = 64) -> dict[str, object]:
+def write_cache(folder: Path, model: Path, batch_tokens: int = 64, storage: str = "bf16") -> dict[str, object]:
     """Run the stage; its inputs and outputs by name."""
     from cache_activations import main
 
     corpus, index = folder / "corpus.parquet", folder / "index.parquet"
     tables.write(small_corpus(), corpus, tables.CORPUS)
     layers = [str(folder / f"layer{n}.safetensors") for n in LAYERS]
-    settings = {"candidates": LAYERS, "batch_tokens": batch_tokens}
-    main(str(model), str(corpus), layers, str(index), settings, RUNTIME)
+    settings = {"candidates": LAYERS, "batch_tokens": batch_tokens, "storage": storage}
+    main(
+        str(model), str(corpus), layers, str(index), str(folder / "storage.parquet"),
+        str(folder / ".work"), settings, RUNTIME,
+    )  # fmt: skip
     return {"model": str(model), "corpus": str(corpus), "layers": layers, "index": str(index)}

@@ -1,24 +1,35 @@
 """
 Cache what the candidate layers put into the residual stream, for the texts of the train and tune splits.
 
-Writes one tensor per layer, [token, d_model] in bf16, and the index of its rows: text, position, token.
+Writes one tensor per layer, [token, d_model], the index of its rows (text, position, token), and what storing it costs.
+A job that was killed goes on from its last whole chunk, in the folder `work`.
 """
 
-from mmie import stage, tables
-from mmie.activations import fill, index_of, tokenised, trainable
-from mmie.cache import writing
-from mmie.model import load
+from mmie import stage, tables, tensors
+from mmie.caching import Work, make
+from mmie.model import choose_device, choose_dtype, load
+from mmie.provenance import digest_of
 
 
-def main(model: str, corpus: str, layers: list[str], index: str, settings: dict, runtime: dict, code: str = "") -> None:
+def main(
+    model: str, corpus: str, layers: list[str], index: str, storage: str,
+    work: str, settings: dict, runtime: dict, code: str = "",
+) -> None:  # fmt: skip
+    device = choose_device(runtime["device"])
+    belongs = {
+        "model": tensors.sha256(model),
+        "corpus": tensors.sha256(corpus),
+        "settings": settings,
+        "runtime": {**runtime, "device": device, "dtype": str(choose_dtype(runtime["dtype"], device))},
+        "code": code or digest_of(("cache_activations",)),
+    }
+    folder = Work(work, belongs)
     network, tokenizer = load(model, runtime)
-    texts = trainable(tables.read(corpus, tables.CORPUS))
-    ids = tokenised(network, tokenizer, texts)
-    rows = index_of(texts, ids)
     paths = dict(zip(settings["candidates"], layers, strict=True))
-    with writing(paths, (len(rows), network.config.hidden_size)) as into:
-        fill(network, tokenizer.pad_token_id, ids, into, settings["batch_tokens"])
-    tables.write(rows, index, tables.TOKENS, code=code)
+    cost = make(
+        network, tokenizer, corpus, paths, index, folder, settings["batch_tokens"], settings["storage"], code=code
+    )
+    tables.write(cost, storage, tables.STORAGE, code=code)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """
 Write the report of the experiment.
 
-Writes one self-contained HTML page, and the verdicts and main metrics as CSV and LaTeX tables.
+Writes one self-contained HTML page, and the verdicts, main metrics and contrasts as CSV and LaTeX tables.
 """
 
 from mmie import files, page, provenance, report, report_tables, stage, tables
+from mmie.contrasts import contrasts
 from mmie.metric_table import metric_table
 
 
@@ -13,18 +14,21 @@ def main(
     tradeoff: str, les: str, perplexity: str, layer_scores: str, training_curves: str, languages: str,
     attacks: str, recovery: str, membership: str, corpus_figure: str, frontier: str,
     comprehension: str, inside: str, flow: str, audit: str,
-    generations: list[str], lid: list[str], features: list[str], quality: list[str],
-    latent_tokens: list[str], transfer: list[str], lid_quality: str,
-    html: str, verdicts_csv: str, verdicts_tex: str, metrics_csv: str, metrics_tex: str, settings: dict, code: str = "",
+    generations: list[str], lid: list[str], gates: list[str], features: list[str], quality: list[str],
+    latent_tokens: list[str], activation_storage: str, transfer: list[str], lid_quality: str,
+    html: str, verdicts_csv: str, verdicts_tex: str, metrics_csv: str, metrics_tex: str, contrasts_csv: str,
+    settings: dict, code: str = "",
 ) -> None:  # fmt: skip
     data, arms = settings["data"], [entry["arm"] for entry in settings["arms"]]
     found, rows = files.read_json(decision), tables.read(tests, tables.TESTS)
     units, asked = tables.read(metrics, tables.METRICS), tables.read(prompts, tables.PROMPTS)
+    compared = contrasts(units, settings["contrasts"], data)
     context = report.compose(
-        settings, found, rows, asked, tables.read(corpus, tables.CORPUS),
+        settings, found, rows, compared, asked, tables.read(corpus, tables.CORPUS),
         files.read_tables(generations, tables.GENERATIONS), files.read_tables(lid, tables.LID),
         files.read_tables(features, tables.FEATURES), files.read_tables(quality, tables.SAE_QUALITY),
-        files.read_tables(latent_tokens, tables.LATENT_TOKENS), files.read_tables(transfer, tables.SAE_TRANSFER),
+        files.read_tables(latent_tokens, tables.LATENT_TOKENS), tables.read(activation_storage, tables.STORAGE),
+        files.read_tables(transfer, tables.SAE_TRANSFER),
         files.read(provenance.REQUIREMENTS).decode(),
     )  # fmt: skip
     images = {
@@ -35,13 +39,18 @@ def main(
         "training_curves": training_curves, "layer_scores": layer_scores, "corpus": corpus_figure,
         **({"frontier": frontier} if settings["swept"] else {}),
     }  # fmt: skip
-    numbers = [report_tables.glance(units, rows, arms, data), *files.read_json(audit)]
+    numbers = [
+        report_tables.glance(units, rows, arms, data),
+        *report_tables.gates(files.read_tables(gates, tables.GATES), arms, data),
+        *files.read_json(audit),
+    ]
     files.write(page.render(context, {name: files.read(path) for name, path in images.items()}, numbers), html)
     files.write(report_tables.csv(report_tables.verdicts(found, arms)), verdicts_csv)
     files.write(report_tables.verdicts_tex(found, arms), verdicts_tex)
     measured = metric_table(units, tables.read(lid_quality, tables.LID_QUALITY), arms)
     files.write(report_tables.csv(measured), metrics_csv)
     files.write(report_tables.metrics_tex(units, rows, arms, data), metrics_tex)
+    files.write(report_tables.csv(compared), contrasts_csv)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ the tokens on which the latents that it took are most active.
 """
 
 from mmie import cache, stage, tables
+from mmie.cached_texts import first_texts, sampled_tokens
 from mmie.features import Languages, measure
 from mmie.features import features as table
-from mmie.influence import influence
+from mmie.influence import TEXTS, influence
 from mmie.latent_tokens import top_tokens
 from mmie.model import load
 from mmie.sparse_code import encoder_of
@@ -18,17 +19,18 @@ def main(
     activations: list[str], index: str, corpus: str, ranking: str, weights: str, cfg: str, model: str,
     features: str, latent_tokens: str, site: int, settings: dict, runtime: dict, code: str = "",
 ) -> None:  # fmt: skip
-    rows, texts = tables.read(index, tables.TOKENS), tables.read(corpus, tables.CORPUS)
-    tokens = cache.described(rows, texts)
+    tokens = sampled_tokens(index, corpus)
     layer = cache.layer_of(tables.read(ranking, tables.LAYERS), site)
-    states = cache.reading(activations, rows)[layer]
+    states = cache.reading(activations, index)[layer]
     languages = Languages.of(tokens)
     sae = encoder_of(weights, cfg)
     lm, tokenizer = load(model, runtime)
     train, tune = (
         measure(
             sae, states, tokens, languages, split,
-            influence(lm, tokenizer, sae, layer, texts[texts["split"] == split], languages.spoken, settings["seed"]),
+            influence(
+                lm, tokenizer, sae, layer, first_texts(corpus, split, TEXTS), languages.spoken, settings["seed"]
+            ),
         )
         for split in ("train", "tune")
     )  # fmt: skip

@@ -5,9 +5,9 @@ Writes a SAELens folder (cfg.json, sae_weights.safetensors), one row per ten ste
 """
 
 from mmie import cache, files, sae, stage, tables
-from mmie.activations import trainable
+from mmie.cached_texts import cached_texts, first_texts, rows_of_split, sampled, tokens_of
 from mmie.model import choose_device, choose_dtype, load
-from mmie.sae_quality import behaviour, probing, reconstruction
+from mmie.sae_quality import TEXTS, behaviour, probing, reconstruction
 from mmie.sae_sources import adopt
 
 
@@ -16,18 +16,18 @@ def main(
     weights: str, cfg: str, training: str, quality: str,
     site: int, settings: dict, runtime: dict, code: str = "",
 ) -> None:  # fmt: skip
-    rows, texts = tables.read(index, tables.TOKENS), tables.read(corpus, tables.CORPUS)
-    tokens = cache.described(rows, texts)
+    texts = cached_texts(index, corpus)
     layer = cache.layer_of(tables.read(ranking, tables.LAYERS), site)
-    states = cache.reading(activations, rows)[layer]
+    states = cache.reading(activations, index)[layer]
     if settings["source"] == "train":
-        train, device = sae.rows_of_split(tokens, "train"), choose_device(runtime["device"])
+        train, device = rows_of_split(texts, "train"), choose_device(runtime["device"])
         about = sae.metadata(files.read_json(model)["name"], layer)
         dtype = choose_dtype(runtime["dtype"], device)
         found, described, steps = sae.train(states, train, sae.Settings.of(settings), about, device, dtype)
     else:
         found, described, steps = adopt(settings, layer, states.shape[1])
-    held_out = trainable(texts)[lambda part: part["split"] == "tune"]
+    tokens = tokens_of(sampled(texts), index, corpus)
+    held_out = first_texts(corpus, "tune", TEXTS)
     measured = reconstruction(found, states, tokens[tokens["split"] == "tune"])
     for more in (probing(found, states, tokens), behaviour(*load(model, runtime), found, layer, held_out)):
         measured = measured.merge(more, on="language", validate="1:1")

@@ -84,15 +84,16 @@ def test_every_module_of_the_folder_is_an_attack_and_every_parameter_has_a_meani
     assert available_attacks() == ALL
     for name in ALL:
         module = load_attack(name)
-        assert isinstance(module.TUNES, bool) and make_params(name, {}) == module.Params()
+        assert isinstance(module.TUNES, bool) and isinstance(module.ON_BASE, bool)
+        assert make_params(name, {}) == module.Params()
         for row in describe(name):
             assert row["meaning"].endswith("."), f"{name}.{row['name']}"
 
 
-def test_attacks_are_run_on_every_arm_but_base_or_on_those_that_are_named():
+def test_attacks_are_run_on_every_arm_that_can_bear_them_or_on_those_that_are_named():
     found = check_attacks({"rtn8": {"attack": "rtn", "bits": 8}, "noise": {"arms": ["grun"]}}, ARMS, "test")
     assert found == {
-        "rtn8": {"attack": "rtn", "params": {"bits": 8}, "arms": ["lora", "grun"]},
+        "rtn8": {"attack": "rtn", "params": {"bits": 8}, "arms": ["base", "lora", "grun"]},
         "noise": {"attack": "noise", "params": {}, "arms": ["grun"]},
     }
     swept = check_attacks({"relearn": {"sweep": {"texts": [10, 40]}}}, ARMS, "test")
@@ -100,6 +101,7 @@ def test_attacks_are_run_on_every_arm_but_base_or_on_those_that_are_named():
         "relearn-texts10": {"texts": 10},
         "relearn-texts40": {"texts": 40},
     }
+    assert check_attacks({"merge": {}}, ARMS, "test")["merge"]["arms"] == ["lora", "grun"]
     assert check_attacks({}, ARMS, "test") == {}
 
 
@@ -113,7 +115,7 @@ def test_attacks_are_run_on_every_arm_but_base_or_on_those_that_are_named():
         ({"rtn": {"bits": "4"}}, r"attacks\.rtn\.bits.*'4'.*whole number"),
         ({"rtn": None}, r"attacks\.rtn` is empty"),
         ({"plain": {"attack": "rtn"}}, r"attacks\.plain.*not allowed"),
-        ({"rtn": {"arms": ["base"]}}, r"attacks\.rtn\.arms.*'base' is no edited arm"),
+        ({"merge": {"arms": ["base"]}}, r"attacks\.merge\.arms.*'base' is no arm that this attack can be run on"),
         ({"rtn": {"arms": ["grn"]}}, r"attacks\.rtn\.arms.*Did you mean 'grun'"),
         ({"rtn": {"arms": "grun"}}, r"attacks\.rtn\.arms.*'grun' is not allowed: a list"),
         ({"merge": {"factor": 1}}, r"attacks\.merge\.factor: 1\.0"),

@@ -232,7 +232,7 @@ def test_the_stage_selects_the_latents_that_were_put_in(tiny_model, tmp_path):
     made = write_cache(tmp_path, tiny_model)
     index, corpus = tables.read(made["index"], tables.TOKENS), tables.read(made["corpus"], tables.CORPUS)
     tokens = cache.described(index, corpus)
-    states = cache.reading(made["layers"], index)[LAYERS[0]]
+    states = cache.reading(made["layers"], made["index"])[LAYERS[0]]
     rows = [{name: 0.0 for name in tables.LAYERS.names} | {"layer": n, "rank": r} for r, n in enumerate(LAYERS, 1)]
     tables.write(pd.DataFrame(rows), tmp_path / "layers.parquet", tables.LAYERS)
     # One latent per token id: fires on the tokens that are most like the token's mean state.

@@ -264,10 +264,15 @@ def test_reasons_say_what_happened_in_numbers(small):
 def test_unpaired_metrics_are_refused(small):
     metrics = small[0]
     lost = (metrics["arm"] == "perfect") & (metrics["metric"] == "les") & (metrics["unit_id"] == "mixed:g0003")
-    with pytest.raises(ValueError, match="not paired"):
+    with pytest.raises(ValueError, match=r"perfect, seed 0 lacks a unit.*mixed:g0003.*not paired"):
         gate.run_tests(metrics[~lost], NO_QUALITY, SETTINGS)
     with pytest.raises(ValueError, match="base"):
         gate.run_tests(metrics[metrics["arm"] != "base"], NO_QUALITY, SETTINGS)
+    with pytest.raises(ValueError, match=r"perfect, seed 0 has a unit twice.*not paired"):
+        gate.run_tests(pd.concat([metrics, metrics[lost]]), NO_QUALITY, SETTINGS)
+    extra = metrics[lost].assign(unit_id="mixed:another")
+    with pytest.raises(ValueError, match=r"perfect, seed 0 has what base lacks.*mixed:another.*not paired"):
+        gate.run_tests(pd.concat([metrics, extra]), NO_QUALITY, SETTINGS)
     broken = metrics.copy()
     broken.loc[lost, "value"] = np.nan
     with pytest.raises(ValueError, match="missing"):

@@ -148,7 +148,7 @@ def test_parallel_pools_texts_and_standardises_on_the_train_groups():
     rows = [(f"{g}:{n}", g, n, "train" if g < "g2" else "tune") for g in ("g0", "g1", "g2") for n in names]
     rows.append(("g3:en", "g3", "en", "train"))  # has no translation: left out
     texts = pd.DataFrame(rows, columns=["doc_id", "group_id", "language", "split"])
-    tokens = texts.loc[texts.index.repeat(2)].reset_index(drop=True)
+    tokens = texts.loc[texts.index.repeat(2)].reset_index(drop=True).assign(row=range(2 * len(texts)))
     states = torch.tensor(rng().normal(size=(len(tokens), 3)) * [1, 100, 0] + [5, 0, 7]).bfloat16()
     found, train = parallel(states, tokens, ROLES)
     assert train.tolist() == [True, True, False] and set(found) == set(names)

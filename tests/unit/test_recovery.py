@@ -106,3 +106,16 @@ def test_without_attacks_the_figure_says_so(table):
         figure = figures_recovery.recovery(table, ["base", "lora"], DATA, 0.1)
         drawing.rendered(figure, "pdf")
     assert "No arm was attacked" in figure.get_supxlabel()
+
+
+def test_base_under_attack_is_a_share_of_its_own_rate():
+    attacked = run("base", "rtn4", native=15, roman=10, nll=3 + np.log(1.5))
+    found = recovered(run("lora"), run("lora", "rtn4"), attacked)
+    assert found["base", "rtn4", "native"] == pytest.approx(0.75) and found["base", "rtn4", "roman"] == 1
+    assert found["lora", "rtn4", "native"] == 0
+    table = pd.concat([BASE, run("lora"), run("lora", "rtn4"), attacked])
+    hurt = figures_recovery.damage(table, DATA).set_index("arm")["value"]
+    assert hurt["base"] == pytest.approx(1.5) and hurt["lora"] == pytest.approx(1)
+    with drawing.style():
+        figure = figures_recovery.recovery(table, ["base", "lora"], DATA, 0.1)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["lora", "base"]

@@ -1,5 +1,6 @@
 """The report: in the order a reader needs, self-contained, escaped, the same bytes each time; its tables and its words."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -19,7 +20,7 @@ FIGURES = (
     "tradeoff", "les", "perplexity", "layer_scores", "training_curves", "languages", "attacks", "recovery", "membership",
     "corpus_figure", "frontier", "comprehension", "inside", "flow",
 )  # fmt: skip
-TABLES = ("verdicts_csv", "verdicts_tex", "metrics_csv", "metrics_tex")
+TABLES = ("verdicts_csv", "verdicts_tex", "metrics_csv", "metrics_tex", "contrasts_csv")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -38,9 +39,11 @@ def write_report(inputs, folder, settings=None):
         "decision",
         "generations",
         "lid",
+        "gates",
         "features",
         "quality",
         "latent_tokens",
+        "activation_storage",
         "transfer",
         "lid_quality",
         "audit",
@@ -89,6 +92,15 @@ def test_every_arm_has_its_verdict_its_reasons_and_all_its_tests(written, decisi
     assert decision["config_hash"] in text
 
 
+def test_arms_are_set_against_each_other_where_the_config_asks(written, inputs, tmp_path):
+    assert '<section id="contrasts"' not in written["html"]
+    assert pd.read_csv(io.StringIO(written["contrasts_csv"])).empty
+    found = write_report(inputs, tmp_path, {**report_settings(ARMS), "contrasts": [["lora", "broken"]]})
+    section = found["html"].split('<section id="contrasts"')[1].split("</section>")[0]
+    assert "lora against broken; means over 2 seeds" in section and "Bengali: perplexity" in section
+    assert len(pd.read_csv(io.StringIO(found["contrasts_csv"]))) == section.count('<th scope="row">')
+
+
 def test_model_text_is_escaped(written):
     assert "<script" not in written["html"]
     assert EVIL not in written["html"]
@@ -118,12 +130,23 @@ def test_the_same_inputs_give_the_same_bytes(inputs, written, tmp_path):
 
 def test_latents_show_their_tokens_and_each_arm_how_the_autoencoder_fits_it(inputs, written, tmp_path):
     section = written["html"].split('<section id="latents"')[1].split("</section>")[0]
+    assert section.count("variance of the activations lost by storing them as int8 0.030%") == 2
     assert section.count("Tokens on which these latents") == 2 and EVIL not in section
     clean = {**inputs, "latent_tokens": inputs["latent_tokens"][:1]}
     assert write_report(clean, tmp_path)["html"].count("Tokens on which these latents") == 1
     for arm, value in (("base", "0.840"), ("lora", "0.610"), ("broken", "0.610")):
         row = re.search(rf"</span>{arm}</th>(.*?)</tr>", section)[1]
         assert re.findall(r"<td>(.*?)</td>", row) == [value, "32.5", "0.250", "120", "120"]
+
+
+def test_gates_are_shown_where_an_arm_has_one(inputs, written, tmp_path):
+    caption = "Share of held-out tokens (tune split) on which a gate is more than half open"
+    assert caption in written["html"]
+    rows = written["html"].split(caption)[1].split("</table>")[0]
+    assert re.findall(r'<th scope="row">(\w+)</th>', rows) == ["lora", "broken"]
+    assert re.findall(r"<td>(.*?)</td>", rows)[:4] == ["0.950", "0.010", "0.030", "0.990"]
+    clean = {**inputs, "gates": inputs["gates"][:1]}
+    assert caption not in write_report(clean, tmp_path)["html"]
 
 
 def test_reads_without_sites_mixed_prompts_and_romanised_text(tmp_path, inputs):
@@ -180,7 +203,6 @@ def test_side_by_side_shows_the_first_seed_and_the_model_that_was_not_attacked()
 
 def test_the_embedded_font_has_devanagari_and_its_shaping():
     import base64
-    import io
 
     from fontTools.ttLib import TTFont
 
@@ -194,8 +216,6 @@ def test_the_embedded_font_has_devanagari_and_its_shaping():
 
 
 def test_csv_keeps_every_digit(written, decision):
-    import io
-
     table = pd.read_csv(io.StringIO(written["verdicts_csv"]), float_precision="round_trip")
     for row in table.to_dict("records"):
         gate = decision["arms"][row["arm"]]["gates"][row["gate"]]

@@ -45,8 +45,8 @@ def test_the_arithmetic_of_memory(default, qwen):
     assert resources.mem_mb("generate", default) == 5500
     # 1500 + 3000 + 4 × 1544 = 10676
     assert resources.mem_mb("generate", qwen) == 11000
-    # and 2 × 24576 × 1536 weights of 16 bytes, and 4096 × 24576 of 24: 1208 + 2415
-    assert resources.mem_mb("train_sae", qwen) == 14500
+    # and 2 × 24576 × 1536 weights of 16 bytes, 4096 × 24576 of 24, and a buffer of 2^18 × 1536 of 4: 1208 + 2415 + 1610
+    assert resources.mem_mb("train_sae", qwen) == 16000
     assert resources.mem_mb("corpus", default) == resources.mem_mb("corpus", qwen) == 1000
 
 
@@ -70,6 +70,17 @@ def test_the_next_attempt_asks_for_as_much_again(default, stage):
     for asked in (resources.mem_mb, resources.runtime):
         assert asked(stage, default, 2) == 2 * asked(stage, default, 1)
         assert asked(stage, default, 3) == 3 * asked(stage, default, 1)
+
+
+def test_the_gates_memory_grows_with_its_table(default):
+    """Measured: 2500 MB for 10 arms × 10 seeds × 2000 groups, 31 million rows (tests/bench/gate.py)."""
+    arms = {"base": None, "lora": {"sweep": {"lr": [1e-3, 1e-4, 1e-5], "steps": [1, 2, 3]}}}
+    splits = {**default["data"]["splits"], "test": 2000}
+    large = {**default, "arms": arms, "seeds": list(range(10)), "data": {**default["data"], "splits": splits}}
+    assert resources.mem_mb("gate", default) == 2500
+    # 2000 + 100 × 10 × 10 × 2000 × 180 / 10⁶ = 5600, to the next 500
+    assert resources.mem_mb("gate", large) == 6000
+    assert resources.mem_mb("gate", {**large, "attacks": {name: {} for name in "abcd"}}) == 9500
 
 
 def test_more_work_gets_more_time(default):

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -197,17 +196,6 @@ def test_the_same_seed_gives_the_same_bytes_and_leaves_the_global_generator_alon
 def test_decoder_rows_have_unit_norm(trained):
     norms = trained[1].W_dec.norm(dim=-1)
     torch.testing.assert_close(norms, torch.ones_like(norms))
-
-
-def test_batches_are_epochs_over_the_rows_given():
-    states = torch.arange(100.0).repeat(2, 1).T
-    rows = torch.arange(10, 40)
-    seen = torch.cat([batch[:, 0] for batch in islice(sae.shuffled(states, rows, 7, seed=1), 60)])  # 420 = 14 epochs
-    assert seen.unique(return_counts=True)[1].tolist() == [14] * 30
-    assert seen.min() == 10 and seen.max() == 39
-    assert seen[:30].sort().values.tolist() == list(range(10, 40)) and seen[:30].tolist() != seen[30:60].tolist()
-    other = next(sae.shuffled(states, rows, 7, seed=2))[:, 0]
-    assert other.tolist() != seen[:7].tolist()
 
 
 @pytest.mark.parametrize(

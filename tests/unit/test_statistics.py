@@ -264,6 +264,16 @@ def test_mean_interval_is_guarded():
     assert high == pytest.approx(x.mean() + 1.96 * 2 / np.sqrt(200), abs=0.06)
 
 
+@pytest.mark.parametrize("n", [60, 501, 2000])
+def test_many_units_have_the_interval_of_pingouin(n, monkeypatch):
+    rng = np.random.default_rng(n)
+    for x in (rng.normal(0.1, 1, n), rng.lognormal(0, 1.5, n), 100 * rng.standard_t(2, n), (rng.random(n) < 0.1) * 1.0):
+        monkeypatch.setattr(intervals, "UNITS_FOR_JACKKNIFE", n)
+        expected = intervals.mean_interval(x)
+        monkeypatch.setattr(intervals, "UNITS_FOR_JACKKNIFE", n - 1)
+        assert intervals.mean_interval(x) == pytest.approx(expected, abs=1.5e-6)
+
+
 def test_power_of_the_mean_test_is_that_of_simulation():
     rng = np.random.default_rng(3)
     seen = np.mean([mean_test(x) <= 0.05 for x in rng.normal(-0.25, 1, (800, 100))])

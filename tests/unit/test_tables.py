@@ -18,10 +18,19 @@ def test_round_trip_and_same_bytes(tmp_path):
     assert pq.read_schema(one).metadata[b"mmie"] == b'{"code": "abc"}'
 
 
-def test_no_rows_keep_the_columns(tmp_path):
+@pytest.mark.parametrize("categories", [False, True])
+def test_no_rows_keep_the_columns(tmp_path, categories):
     tables.write([], tmp_path / "x.parquet", tables.TOKENS)
-    frame = tables.read(tmp_path / "x.parquet", tables.TOKENS)
+    frame = tables.read(tmp_path / "x.parquet", tables.TOKENS, categories)
     assert list(frame.columns) == tables.TOKENS.names and len(frame) == 0
+
+
+def test_text_as_categories_says_the_same(tmp_path):
+    rows = [{**ROW, "row": i, "doc_id": f"{i % 7}:en"} for i in range(100)]
+    tables.write(rows, tmp_path / "x.parquet", tables.TOKENS)
+    frame = tables.read(tmp_path / "x.parquet", tables.TOKENS, categories=True)
+    assert frame["doc_id"].dtype == "category" and frame["token"].dtype == "int64"
+    assert frame.to_dict("records") == rows
 
 
 @pytest.mark.parametrize(
@@ -48,20 +57,22 @@ def test_an_old_artifact_survives_a_failed_write(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_missing_and_truncated_files_name_the_remedy(tmp_path):
+@pytest.mark.parametrize("categories", [False, True])
+def test_missing_and_truncated_files_name_the_remedy(tmp_path, categories):
     path = tmp_path / "x.parquet"
     with pytest.raises(ValueError, match=r"x\.parquet is missing.*snakemake"):
-        tables.read(path, tables.TOKENS)
+        tables.read(path, tables.TOKENS, categories)
     tables.write([ROW] * 100, path, tables.TOKENS)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match=r"x\.parquet cannot be read.*delete it"):
-        tables.read(path, tables.TOKENS)
+        tables.read(path, tables.TOKENS, categories)
 
 
-def test_a_table_of_another_version_is_refused(tmp_path):
+@pytest.mark.parametrize("categories", [False, True])
+def test_a_table_of_another_version_is_refused(tmp_path, categories):
     tables.write([ROW], tmp_path / "x.parquet", tables.TOKENS)
     with pytest.raises(ValueError, match="another version"):
-        tables.read(tmp_path / "x.parquet", tables.LAYERS)
+        tables.read(tmp_path / "x.parquet", tables.LAYERS, categories)
 
 
 def test_every_column_of_every_table_has_a_meaning():

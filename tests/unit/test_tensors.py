@@ -1,4 +1,4 @@
-"""Safetensors: same bytes, mapped writing, clear errors."""
+"""Safetensors: same bytes, files that are filled later, mapped reading, clear errors."""
 
 import pytest
 import torch
@@ -14,20 +14,35 @@ def test_same_tensors_same_bytes_whatever_the_order(tmp_path):
     assert torch.equal(tensors.load(tmp_path / "one")["a"], a)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_a_mapped_file_is_an_ordinary_safetensors_file(tmp_path, dtype):
-    mapped = tensors.create(tmp_path / "x", "activations", (5, 4), dtype)
-    mapped[3] = torch.arange(4).to(dtype)
-    del mapped
-    found = tensors.load(tmp_path / "x")["activations"]
-    assert found.dtype == dtype and found.shape == (5, 4)
-    assert found[3].tolist() == [0, 1, 2, 3] and not found[0].any()
+def test_a_reserved_file_is_an_ordinary_safetensors_file(tmp_path):
+    shapes = {"scale": (torch.float32, (5,)), "b": (torch.bfloat16, (5, 4)), "whole": (torch.int8, (5, 3))}
+    tensors.reserve(tmp_path / "x", shapes)
+    with (tmp_path / "x").open("r+b") as file:
+        file.seek(tensors.places(tmp_path / "x")["b"].offset + 3 * 4 * 2)
+        file.write(torch.arange(4).bfloat16().view(torch.uint8).numpy().tobytes())
+    found = tensors.load(tmp_path / "x")
+    assert {name: (value.dtype, tuple(value.shape)) for name, value in found.items()} == shapes
+    assert found["b"][3].tolist() == [0, 1, 2, 3] and not found["b"][0].any() and not found["scale"].any()
 
 
-def test_too_little_disk_is_said_before_writing(tmp_path):
-    with pytest.raises(ValueError, match=r"needs .* MiB and the disk has .* free"):
-        tensors.create(tmp_path / "x", "a", (1 << 40, 1 << 10), torch.float32)
-    assert list(tmp_path.iterdir()) == []
+def test_a_mapped_file_reads_as_a_loaded_one(tmp_path):
+    given = {"a": torch.arange(12).view(3, 4).to(torch.int8), "b": torch.randn(7), "empty": torch.empty(0, 4)}
+    tensors.save(given, tmp_path / "x", note="metadata is no tensor")
+    mapped = tensors.Mapped(tmp_path / "x")
+    assert set(mapped.tensors) == set(given)
+    for name, tensor in given.items():
+        assert torch.equal(mapped.tensors[name], tensor)
+        mapped.release()
+        assert torch.equal(mapped.tensors[name], tensor)
+
+
+def test_mapping_names_what_it_cannot_read(tmp_path):
+    with pytest.raises(ValueError, match="is missing"):
+        tensors.Mapped(tmp_path / "x")
+    tensors.save({"a": torch.ones(100)}, tmp_path / "x")
+    (tmp_path / "x").write_bytes((tmp_path / "x").read_bytes()[:-50])
+    with pytest.raises(ValueError, match="cannot be read"):
+        tensors.Mapped(tmp_path / "x")
 
 
 def test_missing_and_truncated_files_name_the_remedy(tmp_path):

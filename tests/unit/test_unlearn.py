@@ -717,6 +717,24 @@ def test_a_gate_learns_where_to_suppress(loaded, given):
         assert (share > bound) == (language == "hi"), (language, share)
 
 
+def test_how_wide_a_gate_opens_on_held_out_text_is_kept_for_every_threshold(loaded, given, tmp_path):
+    from mmie.gate_roc import THRESHOLDS, gate_rows
+
+    edits = train(loaded, given, "sae_gate", gate_steps=150).edits
+    tables.write(list(gate_rows(edits, given, "x", 3)), tmp_path / "gates.parquet", tables.GATES)
+    found = tables.read(tmp_path / "gates.parquet", tables.GATES)
+    assert set(found["language"]) == set(ROLES) - {"mr"} and set(found["layer"]) == {2}
+    assert (found.groupby("language").size() == len(THRESHOLDS)).all()
+    assert (found.groupby("language")["open"].diff().dropna() <= 0).all(), "fewer are open above a higher threshold"
+    assert found.loc[found["role"] == "forget", "auc"].isna().all()
+    half = found[found["threshold"] == 0.5].set_index("language")
+    assert half.loc["hi", "open"] > half.loc["en", "open"] and half.loc["en", "auc"] > 0.8
+    _, tokenizer = loaded
+    tune = given.corpus[(given.corpus["split"] == "tune") & (given.corpus["language"] == "ur")]
+    assert half.loc["ur", "n_tokens"] == sum(len(tokenizer(text)["input_ids"]) - 1 for text in tune["text"])
+    assert list(gate_rows(train(loaded, given, "sae_gate", gate_steps=0).edits, given, "x", 3)) == []
+
+
 def active(code, latents, states, tokens):
     """Which latents are active on each token, by text: language → list of ``[token, latent]``."""
     found = {}
@@ -740,7 +758,7 @@ def guarded(given, tmp_path_factory):
     table["per_script_selected"] = table["latent"].isin([i for found in lead.values() for i in np.argsort(-found)[:3]])
     path = tmp_path_factory.mktemp("guarded") / "features.parquet"
     tables.write(table, path, tables.FEATURES)
-    return replace(given, features=[path]), by_text, lead, float(states.float().norm(dim=-1).mean())
+    return replace(given, features=[path]), by_text, lead, float(states[:].float().norm(dim=-1).mean())
 
 
 def test_dsg_takes_for_each_script_the_latents_that_tell_it_and_the_share_of_every_prefix(loaded, guarded):

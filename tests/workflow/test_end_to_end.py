@@ -57,10 +57,10 @@ def test_base_is_measured_like_every_arm(results):
 def test_an_attacked_arm_is_measured_where_durability_is_judged(results):
     metrics = tables.read(results / "metrics.parquet", tables.METRICS)
     attacked = metrics[metrics.variant != "plain"]
-    assert set(zip(attacked.arm, attacked.variant, strict=True)) == {("lora", "rtn4")}
+    assert set(zip(attacked.arm, attacked.variant, strict=True)) == {("base", "rtn4"), ("lora", "rtn4")}
     assert set(attacked.family) == {"forget_native", "forget_roman", "texts"}
     assert set(attacked[attacked.family == "texts"].language) == {"en"}
-    assert (attacked[attacked.metric == "les"].groupby("family").size() == 10).all()
+    assert (attacked[attacked.metric == "les"].groupby(["arm", "family"]).size() == 10).all()
     card = json.loads((results / "adapters/lora/seed0/rtn4/arm.json").read_text())
     assert [edit["kind"] for edit in card["edits"]] == ["lora", "quantise"]
     assert card["edits"][0]["file"] == "../plain/lora/adapter_model.safetensors"

@@ -94,7 +94,7 @@ def test_an_edit_of_one_attack_reruns_that_attack(finished):
         end.write("\n\nEXTRA = 1\n")
     planned = finished.planned()
     assert set(planned) == {"attack", "generate", "score_lid", "score_texts"} | JUDGEMENT
-    assert planned["attack"] == 1
+    assert planned["attack"] == 2
 
 
 def test_an_edit_of_an_arm_reruns_its_attacks(finished):

@@ -1,47 +1,41 @@
-"""The activation cache on disk: one tensor per layer, ``[token, d_model]`` bf16, and an index of its rows."""
+"""The activation cache on disk: one tensor per layer, ``[token, d_model]``, and an index of its rows."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from mmie import tensors
+from mmie import tables
+from mmie.storage import States, Stored
 
+ROLES = ("forget", "retain", "neighbour", "control")
+SPLITS = ("train", "tune")
 CHUNK = 8192
 """Rows read at a time, so that memory does not grow with the cache."""
 
 
-@contextmanager
-def writing(paths: Mapping[int, str], shape: tuple[int, int]) -> Iterator[dict[int, torch.Tensor]]:
-    """Inside the block, layer → tensor mapped onto a file beside its path; the files appear when all are full."""
-    scratch = {layer: Path(f"{path}.partial") for layer, path in paths.items()}
-    try:
-        yield {layer: tensors.create(path, _name(layer), shape, torch.bfloat16) for layer, path in scratch.items()}
-        for layer, path in scratch.items():
-            os.replace(path, paths[layer])
-    finally:
-        for path in scratch.values():
-            path.unlink(missing_ok=True)
+def trainable(corpus: pd.DataFrame) -> pd.DataFrame:
+    """The texts that stages before evaluation may read, in corpus order: never test, unseen or code-mixed ones."""
+    return corpus[corpus["role"].isin(ROLES) & corpus["split"].isin(SPLITS)]
 
 
-def reading(paths: Sequence[str], index: pd.DataFrame) -> dict[int, torch.Tensor]:
+def reading(paths: Sequence[str], index: str | Path) -> dict[int, Stored]:
     """
-    Layer → activations ``[token, d_model]`` bf16, mapped (read when used), in the order of ``index``.
+    Layer → its activations ``[token, d_model]``, read when used, in the order of the rows of ``index``.
 
     Raises ValueError when a file is no activation cache, or has another number of rows than the index.
     """
-    layers: dict[int, torch.Tensor] = {}
+    rows = tables.count(index, tables.TOKENS)
+    layers: dict[int, Stored] = {}
     for path in paths:
-        for name, states in tensors.load(path).items():
-            if not name.startswith("layer") or len(states) != len(index):
-                raise ValueError(
-                    f"{path}: tensor {name!r} has {len(states)} rows and index.parquet has {len(index)}. They were not "
-                    "made together: delete both, and Snakemake makes them again."
-                )
-            layers[int(name.removeprefix("layer"))] = states
+        states = Stored(path)
+        if len(states) != rows:
+            raise ValueError(
+                f"{path} has {len(states)} rows and {index} has {rows}. They were not made together: delete both, and "
+                "Snakemake makes them again."
+            )
+        layers[states.layer] = states
     return layers
 
 
@@ -69,14 +63,9 @@ def layer_of(ranking: pd.DataFrame, site: int) -> int:
     return int(found.iloc[0])
 
 
-def totals(states: torch.Tensor, codes: torch.Tensor, n: int) -> torch.Tensor:
-    """Sums ``[n, d_model]`` fp64 of the rows of each code (0 … n − 1; −1 is left out); ``codes`` is ``[token]``."""
+def totals(states: States, rows: torch.Tensor, codes: torch.Tensor, n: int) -> torch.Tensor:
+    """Sums ``[n, d_model]`` fp64 of ``states[rows]`` with the same code, ``[len(rows)]``, 0 … n − 1."""
     out = torch.zeros(n, states.shape[1], dtype=torch.float64)
-    for start in range(0, len(states), CHUNK):
-        part = codes[start : start + CHUNK]
-        out.index_add_(0, part[part >= 0], states[start : start + CHUNK][part >= 0].double())
+    for part, code in zip(rows.split(CHUNK), codes.split(CHUNK), strict=True):
+        out.index_add_(0, code, states[part].double())
     return out
-
-
-def _name(layer: int) -> str:
-    return f"layer{layer}"

@@ -3,7 +3,7 @@
 import difflib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,21 @@ def _devices(model: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
         yield f"`resources.replicas: {replicas}` with `model.device_map: {device_map}`: choose one of them."
     if replicas > 1 and device not in ("cpu", "cuda"):
         yield f"`resources.replicas: {replicas}` needs `model.device: cuda` or `cpu` (here {device})."
+
+
+def check_contrasts(pairs: Sequence[Sequence[str]], arms: Collection[str]) -> list[list[str]]:
+    """
+    Config `report.contrasts`, whose arms must be among ``arms`` and differ.
+
+    Raises ValueError naming the pair and what it could be.
+    """
+    for first, second in pairs:
+        for arm in (first, second):
+            if arm not in arms:
+                raise ValueError(f"config `report.contrasts`: {arm!r} is no arm of this run ({', '.join(arms)}).")
+        if first == second:
+            raise ValueError(f"config `report.contrasts`: {first!r} is set against itself.")
+    return [list(pair) for pair in pairs]
 
 
 def _autoencoders(sae: dict[str, Any], candidates: list[int]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import torch
 
 from mmie.selector_names import SELECTORS
 from mmie.sparse_code import SparseCode
+from mmie.storage import States
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -73,7 +74,7 @@ class Means:
 
 @torch.inference_mode()
 def measure(
-    code: SparseCode, states: torch.Tensor, tokens: pd.DataFrame, languages: Languages, split: str, influence: Array
+    code: SparseCode, states: States, tokens: pd.DataFrame, languages: Languages, split: str, influence: Array
 ) -> Means:
     """
     Mean activation of every latent per language over the tokens of a split.

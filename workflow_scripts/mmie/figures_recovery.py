@@ -24,12 +24,12 @@ def recovery(metrics: pd.DataFrame, arms: Sequence[str], data: Data, margin: flo
     """
     One line of panels per attack: recovery in each script, and perplexity in the retain language, against base.
 
-    The latter says what recovery means: an attack that destroys the model brings nothing back either. ``margin`` is the
-    gate's, the recovery from which an arm fails.
+    The latter says what recovery means: an attack that destroys the model brings nothing back either. So does base, the
+    last row where it was attacked. ``margin`` is the gate's, the recovery from which an arm fails.
     """
     shares, ratios = recoveries(metrics, data), damage(metrics, data)
     attacks = sorted(set(shares["variant"]))
-    edited = [arm for arm in arms if arm != "base"]
+    edited = [arm for arm in arms if arm != "base"] + ["base"] * bool((shares["arm"] == "base").any())
     scripts = [script for script, language in data["forget"].items() if language]
     colours, markers = arm_colours(arms), arm_markers(arms)
     lines = max(len(attacks), 1)
@@ -70,8 +70,9 @@ def recoveries(metrics: pd.DataFrame, data: Data) -> pd.DataFrame:
     Recovery (m_attacked − m_u) / (m_b − m_u) of the extraction rate, clipped to [0, 1], per arm, attack and script.
 
     The interval is that of the attacked rate (Wilson), carried over; the other two rates are taken as they are. There
-    is no row where base answers no more than the arm: nothing was forgotten that could come back. Over seeds the mean,
-    and the widest reach. Columns: arm, variant, script, value, low, high.
+    is no row where base answers no more than the arm: nothing was forgotten that could come back. Of base itself, the
+    attacked rate as a share of its own: what the attack leaves to a model that has forgotten nothing. Over seeds the
+    mean, and the widest reach. Columns: arm, variant, script, value, low, high.
     """
     families = {f"forget_{script}": script for script, language in data["forget"].items() if language}
     rows = metrics[(metrics["metric"] == "les") & metrics["family"].isin(families)]
@@ -79,10 +80,11 @@ def recoveries(metrics: pd.DataFrame, data: Data) -> pd.DataFrame:
     table["rate"] = table["sum"] / table["size"]
     plain = table[table["variant"] == "plain"]
     base = plain[plain["arm"] == "base"].set_index("family")["rate"]
-    attacked = table[(table["variant"] != "plain") & (table["arm"] != "base")]
+    attacked = table[table["variant"] != "plain"]
     found = attacked.merge(
         plain[["arm", "seed", "family", "rate"]], on=["arm", "seed", "family"], suffixes=("", "_arm")
     )
+    found.loc[found["arm"] == "base", "rate_arm"] = 0.0
     found["gap"] = found["family"].map(base) - found["rate_arm"]
     found = found[found["gap"] > 0]
     low, high = wilson(found["sum"], found["size"])
@@ -99,8 +101,9 @@ def damage(metrics: pd.DataFrame, data: Data) -> pd.DataFrame:
     if not {"nll", "n_tokens"} <= set(sums.columns):
         return pd.DataFrame({"arm": [], "variant": [], "value": []})
     perplexity = np.exp(sums["nll"] / sums["n_tokens"]).rename("value").reset_index()
-    base = float(perplexity.loc[perplexity["arm"] == "base", "value"].iloc[0])
-    found = perplexity[(perplexity["variant"] != "plain") & (perplexity["arm"] != "base")]
+    plain = perplexity["variant"] == "plain"
+    base = float(perplexity.loc[plain & (perplexity["arm"] == "base"), "value"].iloc[0])
+    found = perplexity[~plain]
     found = found.assign(value=found["value"] / base)
     return found.groupby(["arm", "variant"], sort=False)["value"].mean().reset_index()
 

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmie import cache, tables
+from mmie import cache
+from mmie.cached_texts import sampled_tokens
 from mmie.sparse_code import SparseCode
+from mmie.storage import States
 from mmie.unlearn import Sources
 
 CHUNK = 8192
@@ -16,22 +18,21 @@ pooled one language has all the false alarms.
 """
 
 
-def cached(given: Sources, layer: int) -> tuple[torch.Tensor, pd.DataFrame]:
+def cached(given: Sources, layer: int) -> tuple[States, pd.DataFrame]:
     """
-    Cached activations of a layer ``[token, d_model]``, and the tokens of the train split, as from
-    `mmie.cache.described`.
+    Cached activations of a layer ``[token, d_model]``, and the tokens of the train split in `sampled_tokens`.
 
     Raises ValueError when the layer is not cached.
     """
     if layer not in given.activations or given.index is None:
         raise ValueError(f"layer {layer} is not cached. Add it to config `layers.candidates`.")
-    rows = tables.read(given.index, tables.TOKENS)
-    tokens = cache.described(rows, given.corpus)
-    return cache.reading([str(given.activations[layer])], rows)[layer], tokens[tokens["split"] == "train"]
+    tokens = sampled_tokens(given.index, given.corpus)
+    states = cache.reading([str(given.activations[layer])], given.index)[layer]
+    return states, tokens[tokens["split"] == "train"]
 
 
 def telling(
-    code: SparseCode, latents: list[int], states: torch.Tensor, tokens: pd.DataFrame, language: str, count: int
+    code: SparseCode, latents: list[int], states: States, tokens: pd.DataFrame, language: str, count: int
 ) -> list[int]:
     """
     The ``count`` of ``latents`` that tell ``language`` best, sorted: active on the largest share of its tokens, minus
@@ -45,7 +46,7 @@ def telling(
 
 
 def threshold(
-    code: SparseCode, latents: list[int], states: torch.Tensor, tokens: pd.DataFrame, percentile: float, min_tokens: int
+    code: SparseCode, latents: list[int], states: States, tokens: pd.DataFrame, percentile: float, min_tokens: int
 ) -> float:
     """
     τ: the percentile of ρ over every prefix of at least ``min_tokens`` tokens of texts to keep, in the language where
@@ -61,12 +62,13 @@ def threshold(
     return float(keep.groupby("language")["share"].agg(lambda part: np.percentile(part, percentile)).max())
 
 
-def mean_norm(states: torch.Tensor) -> float:
+def mean_norm(states: States) -> float:
     """Mean norm of the residual stream, in whose measure a clamp means the same in every model and layer."""
-    return float(torch.cat([part.float().norm(dim=-1) for part in states.split(CHUNK)]).mean())
+    parts = (states[start : start + CHUNK] for start in range(0, len(states), CHUNK))
+    return sum(float(part.float().norm(dim=-1).double().sum()) for part in parts) / len(states)
 
 
-def _active(code: SparseCode, latents: list[int], states: torch.Tensor, tokens: pd.DataFrame) -> np.ndarray:
+def _active(code: SparseCode, latents: list[int], states: States, tokens: pd.DataFrame) -> np.ndarray:
     """Whether each latent is active, ``[token, latent]``."""
     ids = torch.tensor(latents)
     parts = torch.tensor(tokens["row"].to_numpy()).split(CHUNK)

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 from statsmodels.stats.proportion import proportion_confint
 
 from mmie.statistics import ratio_score, rise_score
@@ -18,6 +18,9 @@ Interval = tuple[float | None, float | None]
 
 LEVEL = 0.95
 UNITS_FOR_BCA = 50
+UNITS_FOR_JACKKNIFE = 500
+DECIMALS = 6
+"""Of the bootstrap's interval."""
 LARGEST_RATIO = 1e4
 
 
@@ -75,7 +78,9 @@ def mean_interval(values: npt.ArrayLike) -> Interval:
     """
     Interval of a mean: bias-corrected and accelerated bootstrap (Efron 1987) by pingouin; order does not matter.
 
-    None below 50 units, where it covers too little. All values the same: that value twice.
+    Beyond 500 units, where pingouin's n × n jackknife takes most of a gate's time, by the same formula with the
+    jackknife of a mean known: the ends are pingouin's. None below 50 units, where it covers too little. All values the
+    same: that value twice.
     """
     x = np.sort(np.asarray(values, float))
     if not np.isfinite(x).all():
@@ -84,13 +89,15 @@ def mean_interval(values: npt.ArrayLike) -> Interval:
         return None, None
     if np.ptp(x) <= 1e-12 * max(1.0, float(np.abs(x).max())):
         return float(x[0]), float(x[0])
+    if len(x) > UNITS_FOR_JACKKNIFE:
+        return _many_units(x)
     from pingouin import compute_bootci  # loads pyplot: only where it is needed
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # scipy warns where it returns NaN
         try:
             low, high = compute_bootci(
-                x, func="mean", method="bca", confidence=LEVEL, n_boot=_resamples(len(x)), decimals=6, seed=0
+                x, func="mean", method="bca", confidence=LEVEL, n_boot=_resamples(len(x)), decimals=DECIMALS, seed=0
             )
         except Warning:
             return None, None
@@ -101,6 +108,27 @@ def normal_interval(estimate: float, error: float, n: int) -> tuple[float, float
     """Student's t interval around an estimate with standard error ``error`` over ``n`` units."""
     half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
     return estimate - half, estimate + half
+
+
+def _many_units(x: npt.NDArray[np.float64]) -> Interval:
+    """``mean_interval`` of many values: leaving one out moves a mean by its distance from it, over n − 1."""
+    n, mean = len(x), x.mean()
+    means = x[_drawn(n)].mean(axis=1)
+    below = ((means < mean).mean() + (means <= mean).mean()) / 2
+    if not 0 < below < 1:
+        return None, None
+    distance = x - mean
+    acceleration = (distance**3).sum() / (distance**2).sum() ** 1.5 / 6
+    bias, width = ndtri(below), ndtri((1 + LEVEL) / 2)
+    shifted = bias + np.array([-width, width])
+    low, high = np.quantile(means, ndtr(bias + shifted / (1 - acceleration * shifted))).round(DECIMALS)
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=2)
+def _drawn(n: int) -> npt.NDArray[np.int64]:
+    """Units in each bootstrap resample, [resample, unit], from the stream that pingouin draws with seed 0."""
+    return np.random.RandomState(0).randint(0, n, (_resamples(n), n))
 
 
 def _resamples(n: int) -> int:

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from mmie.sparse_code import SparseCode
+from mmie.storage import States
 
 TOP = 5
 """Tokens per latent and language."""
@@ -18,7 +19,7 @@ CHUNK = 8192
 def top_tokens(
     code: SparseCode,
     latents: Sequence[int],
-    states: torch.Tensor,
+    states: States,
     tokens: pd.DataFrame,
     tokenizer: PreTrainedTokenizerBase,
 ) -> pd.DataFrame:

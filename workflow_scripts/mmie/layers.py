@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from mmie import stage
 from mmie.cache import totals
+from mmie.storage import States
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -42,19 +43,20 @@ class Roles:
         return (self.retain, *self.neighbours)
 
 
-def parallel(states: torch.Tensor, tokens: pd.DataFrame, roles: Roles) -> tuple[dict[str, Array], Flags]:
+def parallel(states: States, tokens: pd.DataFrame, roles: Roles) -> tuple[dict[str, Array], Flags]:
     """
     Language → mean hidden state of each group's text, ``[group, d_model]``, and which groups are train (``[group]``).
 
-    ``states`` ``[token, d_model]``, ``tokens`` as from `mmie.cache.described`. Groups lacking a language are left out.
-    Dimensions are standardised over the train texts: one of 640 holds up to half of the variance, and unscaled
-    similarities measure little else (2109.04404).
+    ``states`` ``[token, d_model]``, ``tokens`` those to read, as from `mmie.cache.described`. Groups lacking a language
+    are left out. Dimensions are standardised over the train texts: one of 640 holds up to half of the variance, and
+    unscaled similarities measure little else (2109.04404).
     """
     names = (*roles.forget, *roles.others)
     texts = tokens[["doc_id", "group_id", "language", "split"]].drop_duplicates("doc_id").reset_index(drop=True)
     place = tokens["doc_id"].map(pd.Series(texts.index, index=texts["doc_id"])).to_numpy()
     sizes = np.bincount(place, minlength=len(texts))
-    means = totals(states, torch.from_numpy(place), len(texts)).numpy() / sizes[:, None]
+    rows = torch.tensor(tokens["row"].to_numpy())
+    means = totals(states, rows, torch.from_numpy(place), len(texts)).numpy() / sizes[:, None]
     where = (
         texts[texts["language"].isin(names)].reset_index().pivot(index="group_id", columns="language", values="index")
     )

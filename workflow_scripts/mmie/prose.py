@@ -117,7 +117,8 @@ def captions(data: Mapping[str, Any], decision: Mapping[str, Any]) -> dict[str, 
             "Is it gone, or only hidden",
             f"Recovery of {forget} after each attack on the edited model: 0 is the arm as it was, 1 is base again, "
             f"with 95 % intervals of the attacked model's rate. On the right what the attack left of {retain}: a model "
-            "that it destroys brings nothing back either.",
+            "that it destroys brings nothing back either. Base, attacked too, is the control: how much of its own rate "
+            "is left.",
         ),
         "flow": (
             f"What it says instead of {forget}",

@@ -19,7 +19,11 @@ if __name__ == "__main__":
 from mmie import arms, attacks, tables
 from mmie.config import PROJECT, SCHEMA
 
-PAGES = {"docs/data-dictionary.md": "data_dictionary", "docs/config.md": "config_reference"}
+PAGES = {
+    "docs/data-dictionary.md": "data_dictionary",
+    "docs/config.md": "config_reference",
+    "docs/arms.md": "arm_reference",
+}
 
 
 def data_dictionary() -> str:
@@ -36,12 +40,12 @@ def data_dictionary() -> str:
 
 
 def config_reference() -> str:
-    """Every key of the config and every parameter of every arm and attack, as Markdown."""
+    """Every key of the config and every parameter of every attack, as Markdown."""
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     lines = [
         "# Config reference",
         "",
-        "Written from `config.schema.json` and from the `Params` of arms and attacks.",
+        "Written from `config.schema.json` and from the `Params` of attacks; those of arms are in [arms.md](arms.md).",
         "",
     ]
     lines += ["| key | default | meaning |", "|---|---|---|"]
@@ -51,9 +55,6 @@ def config_reference() -> str:
         lines.append(
             f"| `{key}` | {_cell(f'`{default}`' if default else '')} | {_cell(value['description'] + allowed)} |"
         )
-    lines += ["", "# Arms", "", "`arms: {name: {method: lora, rank: 4}}`; `method` is the module, by default the name."]
-    for method in arms.available_arms():
-        lines += _module(method, arms.load_arm(method), arms.describe(method))
     lines += [
         "",
         "# Attacks",
@@ -62,6 +63,27 @@ def config_reference() -> str:
     ]
     for attack in attacks.available_attacks():
         lines += _module(attack, attacks.load_attack(attack), attacks.describe(attack))
+    return "\n".join(lines) + "\n"
+
+
+def arm_reference() -> str:
+    """Every arm: what it does and where it departs from its paper, what it needs, and its parameters; as Markdown."""
+    lines = [
+        "# Arms",
+        "",
+        "Written from the modules of `workflow_scripts/mmie/arms/`. `arms: {name: {method: lora, rank: 4}}`; `method` "
+        "is the module, by default the name.",
+        "",
+        "| method | what it does | trained on | other with another seed |",
+        "|---|---|---|---|",
+    ]
+    loaded = {method: arms.load_arm(method) for method in arms.available_arms()}
+    for method, module in loaded.items():
+        first = inspect.cleandoc(module.__doc__ or "").splitlines()[0].rstrip(".:")
+        needs = ", ".join(["texts", *sorted(module.NEEDS)])
+        lines.append(f"| [`{method}`](#{method}) | {_cell(first)} | {needs} | {'yes' if module.SEEDED else 'no'} |")
+    for method, module in loaded.items():
+        lines += _module(method, module, arms.describe(method))
     return "\n".join(lines) + "\n"
 
 

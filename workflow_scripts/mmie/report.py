@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mmie import prose, report_latents, samples
+from mmie import prose, report_latents, report_tables, samples
 from mmie.labels import (
     ASKS,
     CORE,
@@ -42,6 +42,7 @@ def compose(
     settings: Mapping[str, Any],
     decision: Mapping[str, Any],
     tests: pd.DataFrame,
+    contrasts: pd.DataFrame,
     prompts: pd.DataFrame,
     corpus: pd.DataFrame,
     generations: pd.DataFrame,
@@ -49,6 +50,7 @@ def compose(
     features: pd.DataFrame,
     quality: pd.DataFrame,
     latent_tokens: pd.DataFrame,
+    storage: pd.DataFrame,
     transfer: pd.DataFrame,
     requirements: str,
 ) -> Context:
@@ -72,10 +74,11 @@ def compose(
         "asks": _gates(decision, tuple(GATES)),
         "verdicts": [_verdict(arm, decision, settings) for arm in judged],
         "why": [_why(arm, decision, tests, settings) for arm in judged],
+        "contrasts": report_tables.contrasts(contrasts, data),
         "samples": _samples(settings, prompts, corpus, generations, lid),
         "sample_arms": [{"arm": arm, "colour": arm_colours(arms)[arm]} for arm in arms],
         "captions": prose.captions(data, decision),
-        "latents": report_latents.latents(features, quality, latent_tokens, transfer, settings),
+        "latents": report_latents.latents(features, quality, latent_tokens, storage, transfer, settings),
         "limits": prose.limits(settings, decision, prompts, generations),
         "arms": settings["arms"],
         "pins": _pins(requirements),

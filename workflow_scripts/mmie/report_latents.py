@@ -19,12 +19,13 @@ def latents(
     features: pd.DataFrame,
     quality: pd.DataFrame,
     tokens: pd.DataFrame,
+    storage: pd.DataFrame,
     transfer: pd.DataFrame,
     settings: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     """
     Per site, as plain values: how good its autoencoder is, the latents that the configured selector took, the tokens
-    that they are most active on, and how well it describes each edited model.
+    that they are most active on, what storing its activations has cost, and how well it describes each edited model.
 
     ``settings``: as of `mmie.report.compose`.
     """
@@ -35,11 +36,12 @@ def latents(
         rows = features[features["site"] == site]
         chosen = rows[rows[f"{selector}_selected"]].sort_values([selector, "latent"], ascending=[False, True])
         shown = chosen.head(LATENTS_SHOWN)
+        layer = int(rows["layer"].iloc[0])
         overall = quality[(quality["site"] == site) & (quality["language"] == "all")]
         found.append(
             {
                 "site": int(site),
-                "layer": int(rows["layer"].iloc[0]),
+                "layer": layer,
                 "selector": _words(selector),
                 "scores": [_words(name) for name in (selector, *others)],
                 "alive": f"{int(rows['alive'].sum())} of {len(rows)}",
@@ -49,6 +51,7 @@ def latents(
                     "active latents per token": number(float(overall["l0"].iloc[0])),
                     "dead": f"{overall['dead_share'].iloc[0]:.1%}",
                     "cost of the reconstruction": f"{number(float(overall['ce_delta'].iloc[0]))} nats per token",
+                    **_stored(storage, layer),
                 }
                 if len(overall)
                 else {},
@@ -66,6 +69,12 @@ def latents(
             }
         )
     return found
+
+
+def _stored(storage: pd.DataFrame, layer: int) -> dict[str, str]:
+    """What the cached activations of the layer have lost by how they are stored."""
+    found = storage.set_index("layer").loc[layer]
+    return {f"variance of the activations lost by storing them as {found['storage']}": f"{found['variance_lost']:.3%}"}
 
 
 def _tokens(tokens: pd.DataFrame, shown: list[int], data: Mapping[str, Any]) -> dict[str, Any]:

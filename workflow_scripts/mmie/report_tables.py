@@ -8,10 +8,27 @@ from typing import Any
 import pandas as pd
 
 from mmie import latex, summary
-from mmie.labels import CORE, GATES, families, forget_name, interval, language_name, margin, number, p_value
+from mmie.labels import (
+    CORE,
+    GATES,
+    families,
+    family_name,
+    forget_name,
+    interval,
+    language_name,
+    margin,
+    number,
+    p_value,
+    sentence,
+)
 
 Data = Mapping[str, Any]
 _SHORT = dict(zip(CORE, ("Extraction", "Retained", "Mixed", "Layers", "Neighbours", "Membership"), strict=True))
+_MEASURES = {
+    "extraction": "{}: still {}",
+    "confusion": "{}: answers in another language",
+    "perplexity": "{}: perplexity",
+}
 _WORDS = {"pass": "pass", "fail": "fail", "unclear": "?", "missing": "–"}
 
 
@@ -49,9 +66,8 @@ def glance(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], data: 
     rates = summary.lookup(summary.over_seeds(summary.rates(units), ["arm", "family"]), "arm", "family")
     ratio_rows = summary.over_seeds(summary.perplexity_ratios(units, tests, data), ["arm", "language"])
     ratios = summary.lookup(ratio_rows, "arm", "language")
-    asked = {
-        family: code for family, code in families(data).items() if not family.startswith(("retain", "neigh", "unseen"))
-    }
+    unasked = ("retain", "neighbour", "unseen", "adversarial")
+    asked = [family for family in families(data) if not family.startswith(unasked)]
     kept = [data["retain"], *data["neighbours"], *data["unseen"]]
 
     def cell(row: dict[str, Any] | None, otherwise: str) -> str:
@@ -61,7 +77,7 @@ def glance(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], data: 
         return number(row["value"]) if ends == "–" else f"{number(row['value'])} ({ends})"
 
     forget = forget_name(data)
-    header = [f"{language_name(code)}: still {forget}" for code in asked.values()]
+    header = [f"{sentence(family_name(family, data))}: still {forget}" for family in asked]
     header += [f"{language_name(code)}: perplexity" for code in kept]
     rows = [
         [
@@ -73,6 +89,54 @@ def glance(units: pd.DataFrame, tests: pd.DataFrame, arms: Sequence[str], data: 
     ]
     caption = f"Share of continuations in {forget} by prompt, and perplexity relative to base; 95 % intervals."
     return {"caption": caption, "header": ["Arm", *header], "rows": rows}
+
+
+def contrasts(table: pd.DataFrame, data: Data) -> list[dict[str, Any]]:
+    """Per pair of arms, what one does against the other: caption, header and rows as text."""
+    found = []
+    for (first, second), rows in table.groupby(["first", "second"], sort=False):
+        shown = [
+            [
+                _MEASURES[row["measure"]].format(_place(row, data), forget_name(data)),
+                *(number(row[key]) for key in ("first_value", "second_value")),
+                f"×{number(row['estimate'])}" if row["measure"] == "perplexity" else number(row["estimate"]),
+                interval(row["low"], row["high"]),
+                "the methods" if row["scope"] == "method" else "these models",
+            ]
+            for row in rows.to_dict("records")
+        ]
+        seeds = int(rows["seeds"].iloc[0])
+        over = f"; means over {seeds} seeds, intervals as wide as any seed's where they are about these models"
+        caption = f"{first} against {second}{over if seeds > 1 else ''}. 95 % intervals, not adjusted for their number."
+        header = ["", str(first), str(second), "Difference or ratio", "95 % interval", "Says something about"]
+        found.append({"caption": caption, "header": header, "rows": shown})
+    return found
+
+
+def _place(row: Mapping[str, Any], data: Data) -> str:
+    where = str(row["where"])
+    return language_name(where) if row["measure"] == "perplexity" else family_name(where, data)
+
+
+def gates(table: pd.DataFrame, arms: Sequence[str], data: Data) -> list[dict[str, Any]]:
+    """How often the gates are open, by language: one table, none where no arm has a gate."""
+    half = table[table["threshold"] == 0.5]
+    if half.empty:
+        return []
+    spoken = [*data["forget"].values(), data["retain"], *data["neighbours"]]
+    present = list(half["language"].unique())
+    languages = [*(code for code in spoken if code in present), *sorted(set(present) - set(spoken))]
+    shares, aucs = half.groupby(["arm", "language"])["open"].mean(), half.groupby("arm")["auc"].min()
+    rows = [
+        [arm, *(number(shares.get((arm, code))) for code in languages), number(aucs[arm])]
+        for arm in arms
+        if arm in aucs.index
+    ]
+    caption = (
+        "Share of held-out tokens (tune split) on which a gate is more than half open, mean over gates and seeds. "
+        "Worst AUC: of any gate, against the language that it confuses most. Nothing is judged by it."
+    )
+    return [{"caption": caption, "header": ["Arm", *map(language_name, languages), "Worst AUC"], "rows": rows}]
 
 
 def verdicts_tex(decision: Mapping[str, Any], arms: Sequence[str]) -> str:

@@ -25,6 +25,8 @@ SAE_BYTES = 16
 """Per weight of a sparse autoencoder in training: weight, gradient, and Adam's two moments, in fp32."""
 SAE_BATCH_BYTES = 24
 """Per token of its batch and latent: activations before and after the cut, and their gradients, in fp32."""
+BUFFER_BYTES = 4
+"""Per token of its shuffle buffer and dimension: 2 where activations are stored in bf16, fp32 from 8 bits."""
 
 REPLICATED = ("generate",)
 """Stages that run config `resources.replicas` of the model side by side."""
@@ -33,6 +35,11 @@ SMALL = {"corpus": 1000, "canaries": 1000, "prompts": 1000, "power": 1000, "meas
          "probe": 2000, "select_layers": 4000, "metrics": 2000, "gate": 2000, "tune": 2000, "figures": 2000,
          "report": 2000, "audit": 2000, "comprehension_items": 1000, "judge": 1000}  # fmt: skip
 """MB of stages that do not run the model."""
+ROW_BYTES, ROWS_PER_GROUP = 100, 180
+"""
+Of the table of metrics in the gate: bytes a row (73 measured), and rows a run per held-out group (171 measured), on a
+quarter of which attacked models are measured.
+"""
 LARGE = {"fetch_model": (10, 1), "plant_canaries": (12, 20), "cache_activations": (4, 50), "train_sae": (4, 200),
          "select_features": (4, 50), "unlearn": (12, 20), "attack": (12, 20), "generate": (24, 20),
          "score_texts": (20, 50), "score_reference": (6, 50), "score_comprehension": (12, 20), "look_inside": (4, 20),
@@ -58,7 +65,8 @@ def gpus(config: Mapping[str, Any]) -> int:
 def mem_mb(stage: str, config: Mapping[str, Any], attempt: int = 1) -> int:
     """Memory of the host, MB. Raises KeyError for a stage that is not listed here."""
     if stage in SMALL:
-        return SMALL[stage] * attempt
+        table = ROW_BYTES * _metric_rows(config) // 10**6 if stage == "gate" else 0
+        return math.ceil((SMALL[stage] + table) / 500) * 500 * attempt
     parameters = config["resources"]["parameters_million"]
     if stage == "fetch_model":
         needed = LIBRARIES_MB + FETCH_BYTES * parameters
@@ -69,7 +77,8 @@ def mem_mb(stage: str, config: Mapping[str, Any], attempt: int = 1) -> int:
     if stage in ("train_sae", "select_features"):
         sae = config["sae"]
         weights = 2 * sae["d_sae"] * config["resources"]["d_model"]
-        needed += (SAE_BYTES * weights + SAE_BATCH_BYTES * sae["batch_size"] * sae["d_sae"]) // 10**6
+        buffer = BUFFER_BYTES * sae["buffer_tokens"] * config["resources"]["d_model"]
+        needed += (SAE_BYTES * weights + SAE_BATCH_BYTES * sae["batch_size"] * sae["d_sae"] + buffer) // 10**6
     if stage in REPLICATED and (replicas := config["resources"]["replicas"]) > 1:
         needed = needed * replicas + LIBRARIES_MB  # and the process that gives out the work
     return math.ceil(needed / 500) * 500 * attempt
@@ -80,6 +89,15 @@ def runtime(stage: str, config: Mapping[str, Any], attempt: int = 1) -> int:
     minutes, speed = (5, 1) if stage in SMALL else LARGE[stage]
     work = max(1.0, _work(stage, config)) / (speed if gpus(config) else 1)
     return (SPARE_MINUTES + math.ceil(minutes * work)) * attempt
+
+
+def _metric_rows(config: Mapping[str, Any]) -> int:
+    """Rows of results/metrics.parquet, at most about as many."""
+    sweeps = [(arm or {}).get("sweep", {}).values() for arm in config["arms"].values()]
+    arms = sum(math.prod(map(len, swept)) for swept in sweeps)
+    variants = 1 + len(config["attacks"]) / 4
+    groups = config["data"]["splits"][config["evaluation"]["split"]]
+    return round(arms * len(config["seeds"]) * variants * groups * ROWS_PER_GROUP)
 
 
 def _work(stage: str, config: Mapping[str, Any]) -> float:

@@ -1,7 +1,6 @@
 """Sparse autoencoders: trained with SAELens on the activation cache, saved as a folder that SAELens loads."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,11 @@ import pandas as pd
 import torch
 
 from mmie import files, stage, tensors
+from mmie.cached_texts import Rows
 from mmie.sae_architectures import Settings, inference_form, untrained
 from mmie.sparse_code import TENSORS, SparseCode
+from mmie.storage import States
+from mmie.streaming import shuffled, split
 
 LOG_EVERY = 10
 DEAD_WINDOW = 50
@@ -19,37 +21,14 @@ SAMPLE = 4096
 """Training tokens on which the threshold of a ``topk`` autoencoder is measured."""
 
 
-def rows_of_split(tokens: pd.DataFrame, split: str) -> torch.Tensor:
-    """
-    Rows ``[n]`` of the cache that belong to a split; ``tokens`` as from `mmie.cache.described`.
-
-    Raises ValueError when there are none.
-    """
-    rows = torch.tensor(tokens.loc[tokens["split"] == split, "row"].to_numpy())
-    if not len(rows):
-        raise ValueError(f"the activation cache has no token of the {split} split: raise config `data.splits.{split}`.")
-    return rows
-
-
-def shuffled(states: torch.Tensor, rows: torch.Tensor, batch_size: int, seed: int) -> Iterator[torch.Tensor]:
-    """Batches ``[batch_size, d_model]`` fp32 without end: epochs over ``rows``, each in a new seeded order."""
-    draw = torch.Generator().manual_seed(seed)
-    waiting = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(waiting) < batch_size:
-            waiting = torch.cat([waiting, rows[torch.randperm(len(rows), generator=draw)]])
-        yield states[waiting[:batch_size]].float()
-        waiting = waiting[batch_size:]
-
-
 def metadata(model: str, layer: int) -> dict[str, Any]:
     """What SAELens keeps about where an autoencoder belongs, in its names."""
     return {"model_name": model, "hook_name": f"blocks.{layer}.hook_resid_post", "prepend_bos": True}
 
 
 def train(
-    states: torch.Tensor,
-    rows: torch.Tensor,
+    states: States,
+    rows: Rows | torch.Tensor,
     settings: Settings,
     about: dict[str, Any],
     device: str = "cpu",
@@ -58,6 +37,7 @@ def train(
     """
     Train on ``states[rows]``, ``[token, d_model]``; same input, settings, device and dtype, same weights.
 
+    At most config `sae.buffer_tokens` of them are in memory, see `mmie.streaming.shuffled`.
     ``about`` (see `metadata`) goes into the SAELens config. Weights are fp32; with ``dtype`` bf16 the products are not.
 
     Returns the inference form, its SAELens config, and one row per `LOG_EVERY` steps (`tables.SAE_TRAINING` without
@@ -76,7 +56,7 @@ def train(
         sae = untrained(settings, d_model)
     sae.b_dec.data.copy_(mean * scale)
     sae.to(device=device)
-    batches = shuffled(states, rows, settings.batch_size, settings.seed)
+    batches = shuffled(states, rows, settings.batch_size, settings.seed, settings.buffer_tokens)
     trainer = SAETrainer(
         cfg=SAETrainerConfig(
             total_training_samples=settings.steps * settings.batch_size,
@@ -101,7 +81,8 @@ def train(
             log.append(_logged(step, out, int(trainer.dead_neurons.sum())))
     sae.to(device="cpu")
     sae.cfg.metadata = type(sae.cfg.metadata)(**{**sae.cfg.metadata.to_dict(), **about})
-    parts, described = inference_form(sae, scale, states[rows[:: max(1, len(rows) // SAMPLE)]])
+    sample = rows[torch.arange(0, len(rows), max(1, len(rows) // SAMPLE))]
+    parts, described = inference_form(sae, scale, states[sample])
     weights = {name: parts[name] for name in TENSORS}
     return SparseCode(**weights, subtracts_bias=described["apply_b_dec_to_input"]), described, pd.DataFrame(log)
 
@@ -114,9 +95,9 @@ def save(
     files.write(json.dumps(cfg, indent=1, sort_keys=True) + "\n", cfg_path)
 
 
-def _mean_and_norm(states: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, float]:
+def _mean_and_norm(states: States, rows: Rows | torch.Tensor) -> tuple[torch.Tensor, float]:
     total, norm = torch.zeros(states.shape[1], dtype=torch.float64), 0.0
-    for part in rows.split(8192):
+    for part in split(rows, 8192):
         x = states[part].double()
         total += x.sum(0)
         norm += float(x.norm(dim=-1).sum())

@@ -34,6 +34,8 @@ class Settings:
     lr: float
     """Adam's; a tenth of it at the end."""
     seed: int
+    buffer_tokens: int = 1 << 18
+    """Tokens in memory from which a batch is drawn, see `mmie.streaming.shuffled`."""
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Settings":

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from mmie.batches import by_length, encode, padded
 from mmie.model import decoder_layers
 from mmie.sparse_code import SparseCode
+from mmie.storage import States
 
 TEXTS = 5
 """Texts per language on which the model is run: its head over a large vocabulary is nearly all of the work."""
@@ -28,7 +29,7 @@ BATCH_TOKENS = 2048
 
 
 @torch.inference_mode()
-def reconstruction(code: SparseCode, states: torch.Tensor, tokens: pd.DataFrame) -> pd.DataFrame:
+def reconstruction(code: SparseCode, states: States, tokens: pd.DataFrame) -> pd.DataFrame:
     """
     Explained variance, active latents per token and share of latents that never fire, per language and for ``all``.
 
@@ -61,7 +62,7 @@ def reconstruction(code: SparseCode, states: torch.Tensor, tokens: pd.DataFrame)
     return pd.DataFrame(found)
 
 
-def probing(code: SparseCode, states: torch.Tensor, tokens: pd.DataFrame) -> pd.DataFrame:
+def probing(code: SparseCode, states: States, tokens: pd.DataFrame) -> pd.DataFrame:
     """
     How well a few latents tell each language from all others, ``auc_1`` and ``auc_5`` (k-sparse probing, 2305.01610).
 
@@ -87,7 +88,7 @@ def probing(code: SparseCode, states: torch.Tensor, tokens: pd.DataFrame) -> pd.
 
 @torch.inference_mode()
 def _pooled(
-    code: SparseCode, states: torch.Tensor, tokens: pd.DataFrame
+    code: SparseCode, states: States, tokens: pd.DataFrame
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.object_]]:
     """Mean latents of each text ``[text, d_sae]``, and its language."""
     texts = tokens.drop_duplicates("doc_id").groupby("language", sort=False).head(PROBED)

@@ -141,7 +141,10 @@ def mean_test(values: npt.ArrayLike) -> float:
         return floor if mean < 0 else 1.0
     statistic = mean * np.sqrt(n) / spread
     centred = x - mean
-    means, squares = (resamples @ np.column_stack([centred, centred**2]) / n).T
+    powers = np.column_stack([centred, centred**2])
+    # A hundred resamples at a time: BLAS would copy the whole matrix for two columns.
+    sums = [resamples[start : start + 100] @ powers for start in range(0, len(resamples), 100)]
+    means, squares = np.concatenate(sums).T / n
     spreads = np.sqrt(np.maximum(squares - means**2, 0) * n / (n - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         bootstrap = np.where(spreads > 1e-6 * spread, means * np.sqrt(n) / spreads, -np.inf)

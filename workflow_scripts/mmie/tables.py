@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,23 @@ TOKENS = table(
         "position", INT, "Position in the text, in tokens; the beginning-of-text token is position 0 and is not cached."
     ),
     column("token", INT, "Token id."),
+)
+STORAGE = table(
+    "storage",
+    "results/activations/storage.parquet",
+    "One row per cached layer: what storing its activations in 16 or 8 bits has cost.",
+    column("layer", INT, "Decoder layer whose output is cached, from 0."),
+    column("storage", TEXT, "bf16 or int8 (config `activations.storage`)."),
+    column("n_tokens", INT, "Cached tokens."),
+    column("bytes", INT, "Size of the tensors on the disk."),
+    column("relative_error", REAL, "Root of Σ‖x − x̂‖² / Σ‖x‖² over tokens x as the model gave them, stored as x̂."),
+    column(
+        "variance_lost",
+        REAL,
+        "Σ‖x − x̂‖² / Σ‖x − mean‖²: the share of the variance that is gone. Beside the mean any error looks small.",
+    ),
+    column("cosine", REAL, "Mean cosine of x and x̂."),
+    column("cosine_worst", REAL, "Least cosine of any token."),
 )
 LAYERS = table(
     "layers",
@@ -229,6 +247,27 @@ TRAINING = table(
         "tune_loss",
         REAL,
         "Weighted forget and retain loss on tune texts after this step; null where it was not evaluated.",
+        nullable=True,
+    ),
+)
+GATES = table(
+    "gates",
+    "results/adapters/{arm}/seed{seed}/{variant}/gates.parquet",
+    "One row per gate × language × threshold, on tokens of the tune split as base has them; none for arms without a "
+    "gate. The shares over all thresholds are the gate's ROC.",
+    *RUN,
+    column("kind", TEXT, "Kind of the edit behind the gate: hook or sae_gate."),
+    column("layer", INT, "Decoder layer whose output the gate reads."),
+    column("language", TEXT, "Language of the tokens, or derived control."),
+    column("role", TEXT, "Its role in the corpus: forget, retain, neighbour or control."),
+    column("n_tokens", INT, "Tokens."),
+    column("threshold", REAL, "Above it the gate counts as open."),
+    column("open", REAL, "Share of the tokens on which it is."),
+    column(
+        "auc",
+        REAL,
+        "Chance that the gate opens wider on a token of the forget language than on one of these; null for the forget "
+        "language itself.",
         nullable=True,
     ),
 )
@@ -527,6 +566,10 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 
 
+GROUP = 1 << 16
+"""Rows of a row group: what a reader in parts has in memory at least."""
+
+
 def write(
     rows: pd.DataFrame | Sequence[dict[str, Any]], path: str | Path, schema: pa.Schema, **provenance: str
 ) -> None:
@@ -535,44 +578,113 @@ def write(
 
     Raises ValueError naming table and column when a column is missing, unknown or of another type.
     """
-    path = Path(path)
     frame = (
         rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), columns=schema.names if not rows else None)
     )
+    arrow = _fitting(frame, schema)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with _writer(partial, schema, provenance) as file:
+        file.write_table(arrow, row_group_size=GROUP)
+    os.replace(partial, path)
+
+
+@contextmanager
+def writing(path: str | Path, schema: pa.Schema, **provenance: str) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """
+    Inside the block, a function that appends rows to a new file as `write` would write them all at once: no more of
+    them are in memory than are appended at a time, and up to `GROUP`.
+
+    The file is there, and incomplete, from the start: write to a scratch path. Raises ValueError as `write` does.
+    """
+    waiting: list[pa.Table] = []
+    with _writer(path, schema, provenance) as file:
+
+        def append(rows: pd.DataFrame) -> None:
+            waiting.append(_fitting(rows, schema))
+            joined = pa.concat_tables(waiting)
+            whole = len(joined) // GROUP * GROUP
+            if whole:
+                file.write_table(joined.slice(0, whole), row_group_size=GROUP)
+            waiting[:] = [joined.slice(whole)]
+
+        yield append
+        file.write_table(pa.concat_tables([schema.empty_table(), *waiting]), row_group_size=GROUP)
+
+
+def read(
+    path: str | Path, schema: pa.Schema, categories: bool = False, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """
+    Read a table of this workflow, or some of its columns; with ``categories`` text becomes categorical, for tables of
+    millions of rows.
+
+    Raises ValueError naming the file and the remedy when it is missing, truncated, or has other columns.
+    """
+    names = schema.names if columns is None else list(columns)
+    with _opened(path, schema, categories) as file:
+        if not categories:
+            return file.read(columns=names).to_pandas()
+        # Column by column: all at once take three times the memory, and most of the time for getting it.
+        found = {name: file.read(columns=[name]).column(0).to_pandas() for name in names}
+    return pd.DataFrame(found, copy=False)
+
+
+def parts(
+    path: str | Path, schema: pa.Schema, columns: Sequence[str] | None = None, size: int = 1024
+) -> Iterator[pd.DataFrame]:
+    """
+    The same table, or some of its columns, at most ``size`` rows at a time: memory does not grow with the table.
+
+    By one thread: each of Arrow's keeps memory of its own. Raises ValueError as `read` does.
+    """
+    with _opened(path, schema) as file:
+        for batch in file.iter_batches(size, columns=None if columns is None else list(columns), use_threads=False):
+            yield batch.to_pandas(use_threads=False)
+
+
+def count(path: str | Path, schema: pa.Schema) -> int:
+    """Number of rows, without reading them. Raises ValueError as `read` does."""
+    with _opened(path, schema) as file:
+        return int(file.metadata.num_rows)
+
+
+@contextmanager
+def _opened(path: str | Path, schema: pa.Schema, categories: bool = False) -> Iterator[pq.ParquetFile]:
+    text = [field.name for field in schema if field.type == TEXT] if categories else []
+    try:
+        with pq.ParquetFile(path, read_dictionary=text) as file:
+            if file.schema_arrow.names != schema.names:
+                raise ValueError(
+                    f"{path} has columns {file.schema_arrow.names}, expected {schema.names}: another version made it. "
+                    "Delete it."
+                )
+            yield file
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing. Run `snakemake --cores 2 {path}` to make it.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): delete it, and Snakemake makes it again.") from None
+
+
+def _fitting(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """``frame`` as a table of exactly this schema, or a ValueError naming table and column."""
     name = schema.metadata[b"table"].decode()
     if set(frame.columns) != set(schema.names):
         missing, extra = set(schema.names) - set(frame.columns), set(frame.columns) - set(schema.names)
         raise ValueError(f"table {name}: missing columns {sorted(missing)}, unknown columns {sorted(extra)}.")
-    metadata = {**schema.metadata, b"mmie": json.dumps(provenance, sort_keys=True).encode()}
     try:
         arrow = pa.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False, safe=True)
-        arrow = arrow.replace_schema_metadata(metadata)
+        arrow = arrow.replace_schema_metadata(schema.metadata)
         arrow.validate(full=True)
     except pa.ArrowException as error:
         raise ValueError(f"table {name}: {error}") from error
     for field in schema:
         if not field.nullable and arrow.column(field.name).null_count:
             raise ValueError(f"table {name}: column {field.name} has missing values.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(arrow, partial, compression="zstd")
-    os.replace(partial, path)
+    return arrow
 
 
-def read(path: str | Path, schema: pa.Schema, categories: bool = False) -> pd.DataFrame:
-    """
-    Read a table of this workflow; with ``categories`` text becomes categorical, for tables of millions of rows.
-
-    Raises ValueError naming the file and the remedy when it is missing, truncated, or has other columns.
-    """
-    try:
-        arrow = pq.read_table(path)
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing. Run `snakemake --cores 2 {path}` to make it.") from None
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): delete it, and Snakemake makes it again.") from None
-    if arrow.schema.names != schema.names:
-        raise ValueError(
-            f"{path} has columns {arrow.schema.names}, expected {schema.names}: another version made it. Delete it."
-        )
-    return arrow.to_pandas(strings_to_categorical=categories)
+def _writer(path: str | Path, schema: pa.Schema, provenance: Mapping[str, str]) -> pq.ParquetWriter:
+    metadata = {**schema.metadata, b"mmie": json.dumps(provenance, sort_keys=True).encode()}
+    return pq.ParquetWriter(path, schema.with_metadata(metadata), compression="zstd")

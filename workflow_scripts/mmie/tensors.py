@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import math
+import mmap
 import os
-import shutil
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-_BYTES = {torch.bfloat16: ("BF16", 2), torch.float32: ("F32", 4)}
+_BYTES = {torch.float32: ("F32", 4), torch.bfloat16: ("BF16", 2), torch.int8: ("I8", 1)}
 
 
 def save(tensors: Mapping[str, torch.Tensor], path: str | Path, **provenance: Any) -> None:
@@ -44,31 +47,89 @@ def load(path: str | Path, device: str = "cpu") -> dict[str, torch.Tensor]:
         raise ValueError(f"{path} cannot be read ({error}): delete it, and Snakemake makes it again.") from None
 
 
-def create(path: str | Path, name: str, shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+def reserve(path: str | Path, tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
     """
-    A new file with one tensor ``name``, as a tensor mapped onto the file: rows are written where they belong.
+    A new safetensors file of tensors that are all zero, in the order given (wide types first): see `places`.
 
-    Memory does not grow with the file. Write to a scratch path and rename once it is full.
-    Raises ValueError when the disk has no room for it.
+    It takes no room on the disk before it is written to.
     """
+    header: dict[str, Any] = {}
+    end = 0
+    for name, (dtype, shape) in tensors.items():
+        code, width = _BYTES[dtype]
+        start, end = end, end + width * math.prod(shape)
+        header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    code, width = _BYTES[dtype]
-    size = shape[0] * shape[1] * width
-    free = shutil.disk_usage(path.parent).free
-    if size > free:
-        raise ValueError(
-            f"{path} needs {size / 2**20:.0f} MiB and the disk has {free / 2**20:.0f} MiB free. "
-            "Free some space, or cache fewer layers (config `layers.candidates`)."
-        )
-    header = json.dumps({name: {"dtype": code, "shape": list(shape), "data_offsets": [0, size]}}).encode()
-    header += b" " * (-len(header) % 8)
     with path.open("wb") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
-        file.truncate(8 + len(header) + size)
-    start = (8 + len(header)) // width  # whole: the header is padded to a multiple of 8
-    mapped = torch.from_file(str(path), shared=True, size=start + shape[0] * shape[1], dtype=dtype)
-    return mapped[start:].view(shape)
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a file a tensor is."""
+
+    offset: int
+    """Its first byte, from the start of the file."""
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+
+def places(path: str | Path) -> dict[str, Place]:
+    """
+    Where each tensor of a file is, without reading them.
+
+    Raises ValueError naming the file when it is missing, truncated, or holds other types than `reserve` writes.
+    """
+    try:
+        # With "np" it checks the file and maps nothing.
+        with safe_open(str(path), framework="np"):
+            pass
+        with Path(path).open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size))
+        header.pop("__metadata__", None)
+        dtypes = {code: dtype for dtype, (code, _) in _BYTES.items()}
+        return {
+            name: Place(8 + size + about["data_offsets"][0], dtypes[about["dtype"]], tuple(about["shape"]))
+            for name, about in header.items()
+        }
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing. Run `snakemake --cores 2 {path}` to make it.") from None
+    except (SafetensorError, OSError, KeyError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): delete it, and Snakemake makes it again.") from None
+
+
+class Mapped:
+    """
+    Tensors of a file, mapped: what is used is read, and `release` gives it back.
+
+    Mapped read-only and shared: `load` maps privately, for which the kernel wants as much free memory as the file has
+    bytes, so that it fails on files larger than memory. Nothing may be written into ``tensors``.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        found = places(path)
+        with Path(path).open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.tensors: dict[str, torch.Tensor] = {}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given buffer is not writable")
+            for name, place in found.items():
+                count = math.prod(place.shape)
+                flat = (
+                    torch.frombuffer(self._map, dtype=place.dtype, count=count, offset=place.offset)
+                    if count
+                    else torch.empty(0, dtype=place.dtype)
+                )
+                self.tensors[name] = flat.view(place.shape)
+
+    def release(self) -> None:
+        """Take the pages that were read out of this process; they stay in the system's cache as long as it has room."""
+        self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def sha256(path: str | Path) -> str:

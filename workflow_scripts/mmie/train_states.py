@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from mmie import cache, tables
+from mmie import cache
+from mmie.cached_texts import sampled_tokens
 from mmie.examples import RETAIN, collate, forgotten, kept, plain, training_rows
 from mmie.unlearn import Sources, layer_statistics
 
@@ -18,8 +19,8 @@ def train_states(
     layer: int, given: Sources, control: bool = True, scripts: str = "both", spelled: bool = False
 ) -> tuple[torch.Tensor, np.ndarray]:
     """
-    Activations of the train split, ``[token, d_model]`` bf16, in the forget language (in ``scripts``) or in what is
-    `kept`, and the language of each, ``[token]``.
+    Activations of the train split, ``[token, d_model]`` bf16 or fp32 as stored, in the forget language (in ``scripts``)
+    or in what is `kept`, and the language of each, ``[token]``: of the texts that are sampled (`mmie.cached_texts`).
 
     Raises ValueError when the layer is not cached.
     """
@@ -28,12 +29,11 @@ def train_states(
             f"layer {layer} is not cached (cached: {', '.join(map(str, sorted(given.activations)))}). "
             "Add it to config `layers.candidates`, or choose the arm's `layers` among those."
         )
-    index = cache.described(tables.read(given.index, tables.TOKENS), given.corpus)
-    states = cache.reading([str(given.activations[layer])], index)[layer]
+    tokens = sampled_tokens(given.index, given.corpus)
     languages = [*forgotten(given.data, scripts), *kept(given.data, control, spelled)]
-    wanted = ((index["split"] == "train") & index["language"].isin(languages)).to_numpy()
-    rows = torch.from_numpy(wanted.nonzero()[0])
-    return states[rows], index["language"].to_numpy()[wanted]
+    wanted = tokens[(tokens["split"] == "train") & tokens["language"].isin(languages)]
+    states = cache.reading([str(given.activations[layer])], given.index)[layer]
+    return states[torch.tensor(wanted["row"].to_numpy())], wanted["language"].to_numpy()
 
 
 def sink_norms(

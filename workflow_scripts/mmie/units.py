@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,14 @@ import numpy.typing as npt
 import pandas as pd
 
 Array = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 Run = tuple[str, int]
 """Arm and seed."""
 Key = tuple[str, str, str, int]
 """Metric, family, language, layer."""
+ROWS = 2**20
+"""Of a metrics table, worked on at once: it may have a hundred million."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,11 @@ class Units:
         return len(set(self.groups)) == len(self.groups)
 
     @cached_property
-    def languages(self) -> npt.NDArray[Any]:
-        """What a doc_id says after its colon, for each unit."""
-        return np.array([str(unit).rpartition(":")[2] for unit in self.unit_ids])
+    def by_language(self) -> dict[str, Places]:
+        """Places of the units by what their doc_id says after its colon, in the order of their groups."""
+        order = np.argsort(self.groups, kind="stable")
+        languages = np.array([str(unit).rpartition(":")[2] for unit in self.unit_ids])[order]
+        return {str(language): order[languages == language] for language in np.unique(languages)}
 
 
 class Paired:
@@ -48,22 +56,21 @@ class Paired:
     def __init__(self, metrics: pd.DataFrame, variant: str = "plain") -> None:
         variants, base = metrics["variant"], (metrics["arm"] == "base").to_numpy()
         kept = np.where(base, (variants == "plain").to_numpy(), (variants == variant).to_numpy())
-        table = metrics if kept.all() else metrics[kept]
-        arms, arm_names = _codes(table["arm"])
-        seeds, seed_values = _codes(table["seed"])
-        pairs = arms * len(seed_values) + seeds
-        seen = np.flatnonzero(np.bincount(pairs))
-        runs = np.searchsorted(seen, pairs)
-        places = (divmod(int(pair), len(seed_values)) for pair in seen)
-        self.runs: list[Run] = [(str(arm_names[arm]), int(seed_values[seed])) for arm, seed in places]
+        run_of = _Numbers(metrics, "arm", "seed")
+        seen = np.zeros(run_of.size, bool)
+        for rows in _blocks(kept):
+            seen[run_of[rows]] = True
+        self.runs: list[Run] = [(str(arm), int(seed)) for arm, seed in map(run_of.values, np.flatnonzero(seen))]
         bases = [run for run in self.runs if run[0] == "base"]
         if len(bases) != 1:
             raise ValueError(f"the gate needs one plain run of the arm `base` to compare with, and has {len(bases)}.")
         self.base = bases[0]
-        card = (table["metric"] == "first_edited_layer").to_numpy()
-        firsts = table["value"].to_numpy(float)[card]
-        self._first = {self.runs[run]: int(layer) for run, layer in zip(runs[card], firsts, strict=True)}
-        self._units = self._split(table[~card], runs[~card], partial=variant != "plain")
+        card = kept & (metrics["metric"] == "first_edited_layer").to_numpy()
+        firsts = metrics.loc[card, ["arm", "seed", "value"]].itertuples(index=False)
+        self._first = {(str(arm), int(seed)): int(layer) for arm, seed, layer in firsts}
+        place = np.cumsum(seen) - 1  # in self.runs, by number among all arms × seeds
+        kept &= ~card
+        self._units = self._split(metrics, kept, kept & base, lambda rows: place[run_of[rows]], variant != "plain")
 
     def first_layer(self, run: Run) -> int:
         """First edited layer of a run; 0 when the card names none, so that all probed layers count."""
@@ -77,50 +84,84 @@ class Paired:
         """What a metric was measured on, in order."""
         return sorted(key for key in self._units if key[0] == metric)
 
-    def _split(self, table: pd.DataFrame, run_codes: npt.NDArray[np.int64], partial: bool) -> dict[Key, Units]:
-        columns = [_codes(table[name]) for name in ("metric", "family", "language")]
-        layer_of, layers = _codes(table["layer"])
-        shape = (*(len(names) for _, names in columns), len(layers))
-        key_of = np.ravel_multi_index((*(codes for codes, _ in columns), layer_of), shape)
-        unit_codes, unit_names = _codes(table["unit_id"])
-        # One number to sort by is several times faster than three keys.
-        order = np.argsort((key_of * len(self.runs) + run_codes) * len(unit_names) + unit_codes)
-        key_of, run_codes, unit_codes = key_of[order], run_codes[order], unit_codes[order]
-        groups, values = table["group_id"].astype(object).to_numpy()[order], table["value"].to_numpy(float)[order]
-        starts = np.flatnonzero(np.r_[True, (np.diff(key_of) != 0) | (np.diff(run_codes) != 0)])
-        blocks: dict[int, dict[Run, slice]] = {}
-        for start, stop in zip(starts, [*starts[1:], len(key_of)], strict=True):
-            blocks.setdefault(int(key_of[start]), {})[self.runs[run_codes[start]]] = slice(int(start), int(stop))
+    def _split(
+        self, metrics: pd.DataFrame, kept: Mask, base: Mask, run_of: Callable[[Places], Places], partial: bool
+    ) -> dict[Key, Units]:
+        """
+        All values in one matrix, [run, unit of base], its columns in order; views of it, key by key.
+
+        Base's rows alone are sorted; those of other runs look their columns up.
+        """
+        number_of = _Numbers(metrics, "metric", "family", "language", "layer", "unit_id")
+        values, of_base = metrics["value"].to_numpy(float), np.flatnonzero(base)
+        numbers, first = np.unique(number_of[of_base], return_index=True)
+        groups = metrics["group_id"].iloc[of_base[first]].to_numpy(object)
+        columns, shape = pd.Index(numbers), (len(self.runs), len(numbers))
+        matrix, filled, rows_of = np.empty(shape), np.zeros(shape, bool), np.zeros(len(self.runs), int)
+        for rows in _blocks(kept):
+            run, column = run_of(rows), columns.get_indexer(number_of[rows])
+            if (column < 0).any():
+                stray = int(np.argmin(column))
+                raise self._not_paired(run[stray], "has what base lacks", number_of.values(number_of[rows][stray]))
+            matrix[run, column], filled[run, column] = values[rows], True
+            rows_of += np.bincount(run, minlength=len(self.runs))
+        for run in np.flatnonzero(rows_of > filled.sum(axis=1)):
+            raise self._not_paired(run, "has a unit twice")
+        names = number_of.values(numbers)
+        of_key = numbers // number_of.shape[-1]
+        edges = [*np.unique(of_key, return_index=True)[1].tolist(), len(numbers)]
+        others = np.array([run != self.base for run in self.runs])
         found = {}
-        for code, of_run in blocks.items():
-            if partial and set(of_run) == {self.base}:
+        for start, stop in pairwise(edges):
+            block = slice(start, stop)
+            if partial and not filled[others, block].any():
                 continue
-            places = np.unravel_index(code, shape)
-            metric, family, language = (str(names[i]) for (_, names), i in zip(columns, places[:3], strict=True))
-            what = f"{metric} on {family} ({language})"
-            expected = unit_codes[of_run[self.base]] if self.base in of_run else None
-            for run in self.runs:
-                have = unit_codes[of_run[run]] if run in of_run else np.empty(0, int)
-                if expected is None or not np.array_equal(have, expected) or (np.diff(have) == 0).any():
-                    raise ValueError(
-                        f"{what}: {run[0]}, seed {run[1]} has {len(have)} units and base "
-                        f"{0 if expected is None else len(expected)}, or others: metrics.parquet is not paired. "
-                        "Run the metrics stage again."
-                    )
-            block = of_run[self.base]
-            if not all(np.isfinite(values[s]).all() for s in of_run.values()):
-                raise ValueError(f"{what} has missing or infinite values.")
-            found[metric, family, language, int(layers[places[3]])] = Units(
-                unit_names[unit_codes[block]], groups[block], {run: values[s] for run, s in of_run.items()}
+            metric, family, language, layer, _ = (name[start] for name in names)
+            if not filled[:, block].all():
+                run, column = np.argwhere(~filled[:, block])[0]
+                raise self._not_paired(run, "lacks a unit", tuple(name[start + column] for name in names))
+            if not np.isfinite(matrix[:, block]).all():
+                raise ValueError(f"{metric} on {family} ({language}) has missing or infinite values.")
+            found[str(metric), str(family), str(language), int(layer)] = Units(
+                names[-1][block], groups[block], dict(zip(self.runs, matrix[:, block], strict=True))
             )
         return found
 
+    def _not_paired(self, run: int, problem: str, unit: tuple[Any, ...] = ()) -> ValueError:
+        (arm, seed), where = self.runs[run], f" ({', '.join(map(str, unit))})" if unit else ""
+        return ValueError(
+            f"{arm}, seed {seed} {problem}{where}: metrics.parquet is not paired. Run the metrics stage again."
+        )
 
-def _codes(column: pd.Series) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
-    """Each value's place among the sorted distinct values, and these; fast for text that is categorical."""
-    codes, names = pd.factorize(column)
-    distinct = np.asarray(names, dtype=object)
-    order = np.argsort(distinct, kind="stable")
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    return rank[codes], distinct[order]
+
+class _Numbers:
+    """Numbers of rows by the values of some columns, in order; fast for text that is categorical."""
+
+    def __init__(self, table: pd.DataFrame, *names: str) -> None:
+        self._columns: list[tuple[npt.NDArray[Any], Places]] = []
+        self._distinct: list[npt.NDArray[Any]] = []
+        for name in names:
+            column = table[name].array
+            coded = column if isinstance(column, pd.Categorical) else pd.Categorical(column)
+            distinct = np.asarray(coded.categories, dtype=object)
+            order = np.argsort(distinct, kind="stable")
+            rank = np.empty(len(order), np.int64)
+            rank[order] = np.arange(len(order))
+            self._columns.append((coded.codes, rank))
+            self._distinct.append(distinct[order])
+        self.shape = tuple(map(len, self._distinct))
+        self.size = int(np.prod(self.shape))
+
+    def __getitem__(self, rows: Places) -> Places:
+        return np.ravel_multi_index([rank[codes[rows]] for codes, rank in self._columns], self.shape)
+
+    def values(self, numbers: Any) -> tuple[Any, ...]:
+        """The values of each column behind one number, or behind an array of them."""
+        places = np.unravel_index(numbers, self.shape)
+        return tuple(distinct[place] for distinct, place in zip(self._distinct, places, strict=True))
+
+
+def _blocks(kept: Mask) -> Iterator[Places]:
+    """The places of the rows to keep, ``ROWS`` rows at a time."""
+    for start in range(0, len(kept), ROWS):
+        yield start + np.flatnonzero(kept[start : start + ROWS])

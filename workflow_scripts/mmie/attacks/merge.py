@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from mmie.edits import Edit
 
 TUNES = False
+ON_BASE = False
 
 
 @dataclass(frozen=True)

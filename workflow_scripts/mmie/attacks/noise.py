@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mmie.edits import Edit
 
 TUNES = False
+ON_BASE = True
 PROBED = 24
 """Training texts on which the norm of attention sinks is measured."""
 

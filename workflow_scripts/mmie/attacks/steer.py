@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mmie.edits import Edit
 
 TUNES = True
+ON_BASE = True
 
 
 @dataclass(frozen=True)

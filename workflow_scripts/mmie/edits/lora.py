@@ -78,10 +78,11 @@ def load(file: Path) -> dict[str, torch.Tensor]:
 
 
 def _hook(down: torch.Tensor, up: torch.Tensor, scale: float) -> Callable[..., torch.Tensor]:
-    down, up = down.T.contiguous(), up.T.contiguous()
+    down, up = down.T.contiguous(), up.T.contiguous() * scale
 
     def run(module: torch.nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
-        return (out + (args[0].float() @ down) @ up * scale).to(out.dtype)
+        # Each pass over an output costs as much as the products: one sum, in place.
+        return ((args[0].float() @ down) @ up).add_(out).to(out.dtype)
 
     return run
 

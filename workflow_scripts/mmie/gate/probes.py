@@ -78,8 +78,7 @@ def _probe(evidence: Evidence, run: Run, scores: Units, nats: Units, contrast: s
 def sides(units: Units, contrast: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Places of the positive and of the negative texts, both in the order of their groups."""
     positive, negative = contrast.split("-", 1)
-    order = np.argsort(units.groups, kind="stable")
-    high, low = (order[units.languages[order] == side] for side in (positive, negative))
+    high, low = (units.by_language.get(side, np.empty(0, np.int64)) for side in (positive, negative))
     if len(high) + len(low) != len(units.groups) or not np.array_equal(units.groups[high], units.groups[low]):
         raise ValueError(
             f"probe {contrast}: every group needs one {positive} and one {negative} text. Run probe again."
