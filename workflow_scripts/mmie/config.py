@@ -141,8 +141,8 @@ def _devices(model: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
         )
     if replicas > 1 and device_map != "none":
         yield f"`resources.replicas: {replicas}` with `model.device_map: {device_map}`: choose one of them."
-    if replicas > 1 and device not in ("cpu", "cuda"):
-        yield f"`resources.replicas: {replicas}` needs `model.device: cuda` or `cpu` (here {device})."
+    if replicas > 1 and device.startswith("cuda:"):
+        yield f"`resources.replicas: {replicas}` need a GPU each, and `model.device: {device}` is one: write `cuda`."
 
 
 def check_contrasts(pairs: Sequence[Sequence[str]], arms: Collection[str]) -> list[list[str]]:

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from mmie import placement
 from mmie.model_folder import install, read_manifest
@@ -103,6 +103,16 @@ def load(manifest: str | Path, runtime: Runtime) -> tuple[PreTrainedModel, PreTr
     places = sorted({str(weight.device) for weight in model.parameters()})
     log.debug("model loaded in %.1f s: %s, %s", time.monotonic() - start, " ".join(places), dtype)
     return model, tokenizer
+
+
+def skeleton(manifest: str | Path, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The model of a folder without weights (on PyTorch's device ``meta``): its config, and its modules."""
+    config = AutoConfig.from_pretrained(
+        Path(manifest).parent, local_files_only=True, trust_remote_code=trust_remote_code
+    )
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    return model
 
 
 def tokenizer_of(manifest: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

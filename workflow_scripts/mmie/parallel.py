@@ -124,6 +124,17 @@ class Replicas:
         return found
 
 
+def in_order(found: Iterator[tuple[int, Any]]) -> Iterator[Any]:
+    """The results of `Replicas.map` in the order of their items; those that are early wait."""
+    early: dict[int, Any] = {}
+    following = 0
+    for place, result in found:
+        early[place] = result
+        while following in early:
+            yield early.pop(following)
+            following += 1
+
+
 def _run(
     number: int, devices: Sequence[str], ends: Sequence[connection.Connection], start: Start, threads: int
 ) -> None:

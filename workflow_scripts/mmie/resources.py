@@ -28,7 +28,7 @@ SAE_BATCH_BYTES = 24
 BUFFER_BYTES = 4
 """Per token of its shuffle buffer and dimension: 2 where activations are stored in bf16, fp32 from 8 bits."""
 
-REPLICATED = ("generate",)
+REPLICATED = ("cache_activations", "generate")
 """Stages that run config `resources.replicas` of the model side by side."""
 
 SMALL = {"corpus": 1000, "canaries": 1000, "prompts": 1000, "power": 1000, "measure_lid": 1000, "score_lid": 1000,
