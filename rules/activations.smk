@@ -31,7 +31,7 @@ rule cache_activations:
         "benchmarks/cache_activations.tsv"
     conda:
         MODEL_ENV
-    threads: 1 if GPU else REPLICAS
+    threads: REPLICAS
     resources:
         gpu=GPU * REPLICAS,
         replicas=REPLICAS,

@@ -27,7 +27,7 @@ rule generate:
         "benchmarks/generate/{arm}/seed{seed}/{variant}.tsv"
     conda:
         MODEL_ENV
-    threads: 1 if GPU else REPLICAS
+    threads: REPLICAS
     resources:
         gpu=GPU * REPLICAS,
         replicas=REPLICAS,
