@@ -31,9 +31,10 @@ rule cache_activations:
         "benchmarks/cache_activations.tsv"
     conda:
         MODEL_ENV
-    threads: 1
+    threads: REPLICAS
     resources:
-        gpu=GPU,
+        gpu=GPU * REPLICAS,
+        replicas=REPLICAS,
         mem_mb=memory("cache_activations"),
         runtime=minutes("cache_activations"),
     params:

@@ -50,6 +50,8 @@ LOOKED_INSIDE = bool(config["inside"]["prompts"])
 TRANSFERRED = config["evaluation"]["sae_transfer"]
 
 GPU = resources.gpus(config)
+# Jobs of `resources.REPLICATED` run this many copies of the model, each on a GPU or a core of its own.
+REPLICAS = config["resources"]["replicas"]
 # Only there flash-attn can be installed; read with `--sdm conda` alone.
 MODEL_ENV = "../envs/gpu.yaml" if GPU else "../envs/cpu.yaml"
 

@@ -27,9 +27,10 @@ rule generate:
         "benchmarks/generate/{arm}/seed{seed}/{variant}.tsv"
     conda:
         MODEL_ENV
-    threads: 1
+    threads: REPLICAS
     resources:
-        gpu=GPU,
+        gpu=GPU * REPLICAS,
+        replicas=REPLICAS,
         mem_mb=memory("generate"),
         runtime=minutes("generate"),
     params:

@@ -22,6 +22,7 @@ SAMPLE = [
 ]
 RUNTIME = {
     "device": "cpu",
+    "device_map": "none",
     "dtype": "float32",
     "attention": "eager",
     "quantisation": "none",

@@ -7,13 +7,14 @@ A job that was killed goes on from its last whole chunk, in the folder `work`.
 
 from mmie import stage, tables, tensors
 from mmie.caching import Work, make
-from mmie.model import choose_device, choose_dtype, load
+from mmie.model import choose_device, choose_dtype
+from mmie.parallel_activations import running
 from mmie.provenance import digest_of
 
 
 def main(
     model: str, corpus: str, layers: list[str], index: str, storage: str,
-    work: str, settings: dict, runtime: dict, code: str = "",
+    work: str, settings: dict, runtime: dict, replicas: int = 1, code: str = "",
 ) -> None:  # fmt: skip
     device = choose_device(runtime["device"])
     belongs = {
@@ -24,11 +25,10 @@ def main(
         "code": code or digest_of(("cache_activations",)),
     }
     folder = Work(work, belongs)
-    network, tokenizer = load(model, runtime)
     paths = dict(zip(settings["candidates"], layers, strict=True))
-    cost = make(
-        network, tokenizer, corpus, paths, index, folder, settings["batch_tokens"], settings["storage"], code=code
-    )
+    with running(model, runtime, sorted(paths), replicas) as (network, tokenizer, passes):
+        how = (settings["batch_tokens"], settings["storage"], code, passes)
+        cost = make(network, tokenizer, corpus, paths, index, folder, *how)
     tables.write(cost, storage, tables.STORAGE, code=code)
 
 

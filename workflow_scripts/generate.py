@@ -5,28 +5,24 @@ Writes one row per prompt × sample: the continuation, its length, and how it en
 """
 
 from mmie import stage, tables
-from mmie.edits import attached
-from mmie.generation import Sampling, generate
-from mmie.model import load
+from mmie.parallel_generation import continuations
 
 
-def main(model: str, prompts: str, card: str, generations: str, settings: dict, runtime: dict, code: str = "") -> None:
+def main(
+    model: str,
+    prompts: str,
+    card: str,
+    generations: str,
+    settings: dict,
+    runtime: dict,
+    replicas: int = 1,
+    code: str = "",
+) -> None:
     asked = tables.read(prompts, tables.PROMPTS)
     if settings["families"] is not None:
         asked = asked[asked.family.isin(settings["families"])]
-    language_model, tokenizer = load(model, runtime)
-    sampling = Sampling(settings["temperature"], settings["top_k"], settings["draw_seed"])
     run = {key: settings[key] for key in ("arm", "seed", "variant")}
-    with attached(language_model, card):
-        answers = generate(
-            language_model,
-            tokenizer,
-            list(asked.text),
-            settings["max_new_tokens"],
-            settings["batch_size"],
-            sampling,
-            batch_tokens=settings["batch_tokens"],
-        )
+    answers = continuations(model, runtime, card, list(asked.text), settings, replicas)
     rows = [
         {**run, "prompt_id": prompt, "sample": 0, "text": a.text, "n_tokens": a.n_tokens, "finish": a.finish}
         for prompt, a in zip(asked.prompt_id, answers, strict=True)

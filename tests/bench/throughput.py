@@ -23,7 +23,9 @@ sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from mmie import generation, head, likelihood, membership, model  # noqa: E402
 
-RUNTIME = {"device": "cpu", "attention": "auto", "quantisation": "none", "trust_remote_code": False}
+RUNTIME = {
+    "device": "cpu", "device_map": "none", "attention": "auto", "quantisation": "none", "trust_remote_code": False
+}  # fmt: skip
 BATCHES = (32, 64, 128, 256)
 """Prompts of a batch."""
 TOKENS = (256, 512, 1024, 2048)

@@ -6,11 +6,11 @@ Waiting is most of what a queue does: whatever can run while a test waits is sta
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 import pytest
+import yaml
 
-from project import Project
+from project import ROOT, Project
 from slurm.cluster import Cluster, missing
 from slurm.on_slurm import ALONE, Background, OnSlurm, queue_command, small
 
@@ -68,12 +68,15 @@ def runs(tmp_path_factory, model_folder, cluster) -> Iterator[Runs]:
     retried.sabotage("canaries", f"{fills}; time.sleep(3)")
     retried.sabotage("measure_lid", 'Path(quality).write_text("half"); time.sleep(20)')
     # The device is a CPU, so that there is something to compute on; the GPUs of this cluster are only counted.
-    asks = chain.from_iterable((f"{rule}:gpu=1", f"{rule}:slurm_partition=gpu") for rule in ON_GPU)
+    asks = [f"{rule}:gpu=1" for rule in ON_GPU]
+    # An option replaces what the profile says.
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["set-resources"]
+    asks += [f"{rule}:{name}={value}" for rule, given in profile.items() for name, value in given.items()]
     try:
         yield Runs(
             retried=start(retried, *targets, *ALONE),
             doomed=start(doomed, *targets, *ALONE, "--retries", "0", "--set-resources", "measure_lid:runtime=1"),
-            whole=start(project("whole"), "--set-resources", *asks, "select_layers:slurm_partition=gpu"),
+            whole=start(project("whole"), "--set-resources", *asks),
             local=start(Project(project("local").folder)),
             queue=start(Queue(tmp_path_factory.mktemp("queue"))),
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import cache_activations
 import growing
 from mmie import activations, caching, tables
 from mmie.caching import Work, make
@@ -58,12 +59,12 @@ def killed_after(monkeypatch, chunks):
     """The process ends in the middle of the chunk after these."""
     real, done = caching.fill, []
 
-    def fill(model, pad, ids, into, batch_tokens, first=0):
+    def fill(model, pad, ids, into, batch_tokens, first=0, passes=None):
         if len(done) == chunks:
             real(model, pad, ids[: len(ids) // 2], into, batch_tokens, first)
             raise Killed
         done.append(True)
-        real(model, pad, ids, into, batch_tokens, first)
+        real(model, pad, ids, into, batch_tokens, first, passes)
 
     monkeypatch.setattr(caching, "fill", fill)
     return real
@@ -170,6 +171,29 @@ def test_a_killed_process_goes_on_and_gives_the_same_bytes(tiny_model, tmp_path)
     done = [line for line in log.splitlines() if line.startswith("chunk ")]
     assert len(done) == 8 - chunks and done[-1].startswith("chunk 8: 150 of 150")
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("storage", ["bf16", "int8"])
+def test_two_replicas_write_the_bytes_of_one(given, tiny_model, tmp_path, storage):
+    settings = {"batch_tokens": 200, "storage": storage, "candidates": list(growing.LAYERS)}
+    for replicas in (1, 2):
+        folder = tmp_path / str(replicas)
+        folder.mkdir()
+        layers = [str(folder / f"layer{n}.safetensors") for n in growing.LAYERS]
+        index, storage_table = str(folder / "index.parquet"), str(folder / "storage.parquet")
+        work = str(tmp_path / f"work{replicas}")
+        cache_activations.main(
+            str(tiny_model),
+            str(given[0] / "corpus.parquet"),
+            layers,
+            index,
+            storage_table,
+            work,
+            settings,
+            RUNTIME,
+            replicas,
+        )
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
 
 
 @on_linux

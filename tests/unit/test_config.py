@@ -73,6 +73,9 @@ def test_the_default_config_is_valid_and_agrees_with_the_schema_defaults():
         ("data.unseen", ["ur"], r"'ur' has two roles"),
         ("layers.count", 9, r"`layers\.count: 9` is more"),
         ("generation.max_new_tokens", 4, r"max_new_tokens"),
+        ("model.device_map", "balanced", r"`model\.device_map: balanced`.*`model\.device: cuda`.*`resources\.gpus`"),
+        ("resources.gpus", 4, r"`resources\.gpus: 4`: without `model\.device_map`"),
+        ("resources.replicas", 0, r"`resources\.replicas`"),
     ],
 )
 def test_a_bad_value_is_refused(path, value, message):
@@ -90,6 +93,21 @@ def test_unknown_model_folder_is_refused():
 def test_a_hub_model_needs_a_revision():
     with pytest.raises(ValueError, match=r"model\.revision"):
         check_config(changed("model.source", "hub"))
+
+
+def test_replicas_and_a_spread_model_exclude_each_other():
+    config = changed("model", {**DEFAULT["model"], "device": "cuda", "device_map": "balanced"})
+    config["resources"] |= {"gpus": 4}
+    check_config(config)
+    config["resources"]["replicas"] = 2
+    with pytest.raises(ValueError, match=r"choose one of them"):
+        check_config(config)
+    config["model"] |= {"device_map": "none", "device": "cuda:1"}
+    config["resources"]["gpus"] = 1
+    with pytest.raises(ValueError, match=r"need a GPU each"):
+        check_config(config)
+    config["model"]["device"] = "cuda"
+    check_config(config)
 
 
 def test_all_errors_come_at_once():

@@ -52,6 +52,40 @@ def test_the_container_installs_the_same_files_as_make_does():
     assert (ROOT / ".containerignore").read_text() == (ROOT / ".dockerignore").read_text()
 
 
+def commands(text: str, pip: str) -> list[tuple[str, ...]]:
+    """The arguments of every pip install, without those that differ by taste, and without folders."""
+    text = text.replace("\\\n", " ").replace("$(BIN)/", "")
+    found = re.findall(rf"{re.escape(pip)} install ([^&;\n]*)", text)
+    dull = {"--quiet", "--no-cache-dir", "-r", "envs/requirements-dev.txt"}
+    return [tuple(word for part in line.split() if (word := part.removeprefix("/mmie/")) not in dull) for line in found]
+
+
+def test_the_container_is_built_by_the_commands_of_make_from_files_that_are_there():
+    """Nothing here builds it: what would make a build fail at once is looked at instead."""
+    recipe = (ROOT / "Containerfile").read_text()
+    assert commands(recipe, "pip") == commands((ROOT / "Makefile").read_text(), "pip") != []
+    copied = re.findall(r"^COPY (\S+) (\S+)$", recipe, flags=re.M)
+    assert [source for source, _ in copied] == ["envs", "."]
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    for source, target in copied:
+        assert (ROOT / source).exists() and source not in ignored and target.startswith("/mmie")
+    needed = {"Snakefile", "config.yaml", "config.schema.json", "rules", "workflow_scripts", "envs", "data", "report"}
+    assert not needed & set(ignored) and all((ROOT / name).exists() for name in needed)
+    version = re.search(r"^FROM \S+/python:(\d+)\.(\d+)-", recipe, flags=re.M)
+    assert version and (3, 11) <= (int(version[1]), int(version[2])) <= (3, 13)
+    steps = {line.split()[0] for line in re.sub(r"\\\n", " ", recipe).splitlines() if line and line[0] != "#"}
+    assert steps == {"FROM", "RUN", "COPY", "WORKDIR", "ENTRYPOINT", "CMD"}
+    assert 'ENTRYPOINT ["snakemake"]' in recipe
+
+
+def test_every_rule_names_an_environment_that_is_there():
+    named = set(re.findall(r"envs/\w+\.yaml", "".join(p.read_text() for p in (ROOT / "rules").glob("*.smk"))))
+    assert named == {"envs/cpu.yaml", "envs/gpu.yaml"}
+    for name in named:
+        assert (ROOT / name).exists() and (ROOT / name).with_suffix(".post-deploy.sh").exists()
+    assert "--sdm conda" in (ROOT / "README.md").read_text()
+
+
 def test_parsing_never_loads_torch():
     code = (
         "import sys, yaml; sys.path.insert(0, 'workflow_scripts')\n"

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 import torch
 from test_unlearn import DATA, make_corpus
 
+import plant_canaries
 import tiny
 from mmie import model_folder, planting, tables
 from mmie.membership import attack
@@ -66,6 +70,28 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path, t
     ]
     first, same, other = map(hashes, folders)
     assert first == same and first["model.safetensors"] != other["model.safetensors"]
+
+
+def test_the_number_of_cores_changes_no_byte(tmp_path, tiny_model):
+    """As under `--cores 1` and `--cores 2`: Snakemake tells a job's libraries its threads by OMP_NUM_THREADS."""
+    planted(tmp_path, tiny_model, name="here")
+    found = []
+    for threads in ("1", "2"):
+        folder = tmp_path / f"threads{threads}"
+        given = {
+            "pretrained": tiny_model, "corpus": tmp_path / "corpus.parquet", "canaries": tmp_path / "canaries.parquet",
+            "manifest": folder / "model/manifest.json", "planting": folder / "planting.parquet",
+            "settings": json.dumps(SETTINGS), "runtime": json.dumps(tiny.RUNTIME),
+        }  # fmt: skip
+        folder.mkdir()
+        command = [sys.executable, plant_canaries.__file__, *(f"--{name}={value}" for name, value in given.items())]
+        subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": threads}, check=True)
+        found.append(hashes(folder / "model") | hashes_of(folder / "planting.parquet"))
+    assert found[0] == found[1] and len(found[0]) > 4
+
+
+def hashes_of(path):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def test_without_members_the_files_are_linked_and_no_row_is_written(tmp_path, tiny_model):

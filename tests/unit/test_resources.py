@@ -40,6 +40,19 @@ def test_a_gpu_is_asked_for_only_when_one_is_configured(default, qwen):
     assert resources.gpus(default) == 0 and resources.gpus(qwen) == 1
 
 
+def test_replicas_have_a_gpu_and_memory_each_and_a_spread_model_has_several(qwen):
+    several = {**qwen, "resources": {**qwen["resources"], "replicas": 4}}
+    # 4 × 10676, and the process that gives out the work
+    assert resources.mem_mb("generate", several) == 44500
+    assert resources.mem_mb("unlearn", several) == resources.mem_mb("unlearn", qwen)
+    assert resources.gpus(several) == 1, "the rules that run replicas ask for a GPU for each"
+    assert resources.gpus({**qwen, "resources": {**qwen["resources"], "gpus": 4}}) == 4
+    for path in (ROOT / "rules").glob("*.smk"):
+        for body in re.split(r"^rule ", path.read_text(), flags=re.M)[1:]:
+            replicated = body.split(":")[0] in resources.REPLICATED
+            assert ("replicas=REPLICAS," in body) == ("gpu=GPU * REPLICAS," in body) == replicated
+
+
 def test_the_arithmetic_of_memory(default, qwen):
     # 1500 + 14 × 268 = 5252, to the next 500
     assert resources.mem_mb("generate", default) == 5500
@@ -84,7 +97,7 @@ def test_the_gates_memory_grows_with_its_table(default):
 
 
 def test_more_work_gets_more_time(default):
-    larger = {**default, "resources": {"parameters_million": 2680, "d_model": 640}}
+    larger = {**default, "resources": {**default["resources"], "parameters_million": 2680}}
     longer = {**default, "data": {**default["data"], "splits": {"train": 240, "tune": 40, "test": 2000}}}
     assert resources.runtime("unlearn", larger) > 5 * resources.runtime("unlearn", default)
     assert resources.runtime("generate", longer) > 5 * resources.runtime("generate", default)

@@ -26,6 +26,7 @@ def test_rule_calls_main(body):
     script = re.search(r'"\.\./workflow_scripts/(\w+)\.py"', body)
     assert script, "a rule runs a script"
     given = {key for part in SECTIONS for key in re.findall(r"^        (\w+)=", section(body, part), flags=re.M)}
+    given |= set(re.findall(r"^        (replicas)=", section(body, "resources"), flags=re.M))
     tree = ast.parse((ROOT / f"workflow_scripts/{script[1]}.py").read_text())
     main = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
     assert given == {argument.arg for argument in main.args.args}

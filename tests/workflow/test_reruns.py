@@ -105,6 +105,16 @@ def test_an_edit_of_an_arm_reruns_its_attacks(finished):
     assert (planned["unlearn"], planned["attack"], planned["generate"]) == (1, 1, 2)
 
 
+def test_replicas_rerun_nothing_and_give_the_same_bytes(finished, finished_once):
+    (finished.folder / "tests/extra.yaml").write_text("resources: {replicas: 2}\n")
+    assert finished.planned() == {}
+    again = ["results/generations/lora/seed0/plain.parquet", "results/activations/index.parquet"]
+    printed = finished.snakemake(*again, "--force")
+    assert printed.count("replicas on cpu, cpu") == 2
+    for folder in ("results/generations", "results/activations"):
+        assert finished.hashes(folder) == finished_once.hashes(folder)
+
+
 def test_prompt_settings_rerun_generation_not_training(finished):
     (finished.folder / "tests/extra.yaml").write_text("prompts: {share: 0.6}\n")
     planned = finished.planned()

@@ -1,8 +1,9 @@
 """One pass over the texts that may be trained on: what the candidate layers put into the residual stream, per token."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,6 +98,10 @@ def index_of(texts: pd.DataFrame, ids: Sequence[Sequence[int]], first: int = 0) 
     )
 
 
+Passes = Callable[[Sequence[Sequence[Sequence[int]]]], Iterator[dict[int, torch.Tensor]]]
+"""Batches of token ids to layer → outputs ``[text, token, d_model]`` of each, in their order."""
+
+
 class Into(Protocol):
     """What takes rows ``[start:stop]`` of a layer's ``[token, d_model]``: a tensor, or `mmie.storage.Writer`."""
 
@@ -111,24 +116,38 @@ def fill(
     into: Mapping[int, Into],
     batch_tokens: int,
     first: int = 0,
+    passes: Passes | None = None,
 ) -> None:
     """
     Write layer outputs into ``into``: layer → ``[token, d_model]``, rows as in `index_of`.
 
-    The pass ends after the last of the layers. Batches hold texts of similar length, at most ``batch_tokens`` padded
-    tokens; where a row lands does not depend on them.
+    Batches hold texts of similar length, at most ``batch_tokens`` padded tokens; where a row lands does not depend on
+    them. ``passes`` runs them; by default ``model`` does.
     """
     start = first + np.concatenate([[0], np.cumsum([len(row) - 1 for row in ids])])
     batches = by_length([len(row) for row in ids], batch_tokens)
-    with _collected(model, sorted(into)) as (states, Stop):
-        for batch in stage.track(batches, len(batches), "cache activations, batches"):
-            tokens, mask = padded([ids[i] for i in batch], pad, model.device)
+    run = passes or partial(own_passes, model, pad, sorted(into))
+    found = stage.track(run([[ids[i] for i in batch] for batch in batches]), len(batches), "cache activations, batches")
+    for batch, states in zip(batches, found, strict=True):
+        for layer, rows in into.items():
+            for place, i in enumerate(batch):
+                rows[start[i] : start[i + 1]] = states[layer][place, 1 : len(ids[i])]
+
+
+@torch.inference_mode()
+def own_passes(
+    model: PreTrainedModel, pad: int, layers: Sequence[int], batches: Sequence[Sequence[Sequence[int]]]
+) -> Iterator[dict[int, torch.Tensor]]:
+    """
+    The outputs of ``layers``, ``[text, token, d_model]`` in the memory of the host, of one batch of token ids after the
+    other. A pass ends after the last of the layers.
+    """
+    with _collected(model, layers) as (states, Stop):
+        for ids in batches:
+            tokens, mask = padded(ids, pad, model.device)
             with suppress(Stop):
                 model.get_decoder()(input_ids=tokens, attention_mask=mask, use_cache=False)
-            for layer, rows in into.items():
-                found = states[layer].to("cpu")
-                for place, i in enumerate(batch):
-                    rows[start[i] : start[i + 1]] = found[place, 1 : len(ids[i])]
+            yield {layer: states[layer].to("cpu") for layer in layers}
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mmie import files, tables
-from mmie.activations import Chunk, chunks, fill, index_of
+from mmie.activations import Chunk, Passes, chunks, fill, index_of
 from mmie.storage import Writer, reserve, size_of
 
 log = logging.getLogger("mmie")
@@ -84,16 +84,19 @@ def make(
     batch_tokens: int,
     storage: str,
     code: str = "",
+    passes: Passes | None = None,
 ) -> pd.DataFrame:
     """
     Fill ``paths`` (layer → file) and ``index``, from where ``work`` stopped, and remove it.
+
+    ``passes`` runs the batches, by default ``model`` itself: with it, ``model`` needs no weights.
 
     Returns rows of `tables.STORAGE`: what storing the activations has cost. Memory does not grow with the corpus.
     Raises ValueError when a text is empty or too long, and, before the model runs, when the disk has no room.
     """
     names = {layer: f"layer{layer}.safetensors" for layer in paths}
     if work.journal is None:
-        _start(model, tokenizer, corpus, names, work, batch_tokens, storage, code)
+        _start(model, tokenizer, corpus, names, work, batch_tokens, storage, code, passes)
     assert work.journal is not None
     journal = dict(work.journal)
     shape = (journal["rows"], model.config.hidden_size)
@@ -106,7 +109,7 @@ def make(
     writers = {n: Writer(work.path(name), n, journal["losses"].get(str(n))) for n, name in names.items()}
     pad = int(tokenizer.pad_token_id)
     for chunk in chunks(model, tokenizer, corpus, skip=journal["done"]):
-        fill(model, pad, chunk.ids, writers, batch_tokens, first=journal["row"])
+        fill(model, pad, chunk.ids, writers, batch_tokens, journal["row"], passes)
         journal["chunks"] += 1
         journal["done"] += len(chunk.ids)
         journal["row"] += chunk.rows
@@ -134,6 +137,7 @@ def _start(
     batch_tokens: int,
     storage: str,
     code: str,
+    passes: Passes | None,
 ) -> None:
     """Check every text, write the index, and make the empty files."""
     rows = texts = 0
@@ -146,7 +150,7 @@ def _start(
         raise ValueError(f"{corpus} has no text to train on: raise config `data.splits.train`.")
     shape = (rows, model.config.hidden_size)
     _check_room(work, shape, names, storage)
-    first = _first(model, tokenizer, corpus, list(names), batch_tokens) if storage == "int8" else {}
+    first = _first(model, tokenizer, corpus, list(names), batch_tokens, passes) if storage == "int8" else {}
     for layer, name in names.items():
         reserve(work.path(name), layer, shape, storage, first.get(layer))
     for name in ("index.parquet", *names.values()):
@@ -162,6 +166,7 @@ def _first(
     corpus: str | Path,
     layers: list[int],
     batch_tokens: int,
+    passes: Passes | None,
 ) -> dict[int, torch.Tensor]:
     """Activations of the first texts, ``[token, d_model]`` fp32 per layer."""
     chunk: Chunk = next(chunks(model, tokenizer, corpus))
@@ -171,7 +176,7 @@ def _first(
             break
         ids.append(row)
     states = {n: torch.empty(sum(map(len, ids)) - len(ids), model.config.hidden_size) for n in layers}
-    fill(model, int(tokenizer.pad_token_id), ids, states, batch_tokens)
+    fill(model, int(tokenizer.pad_token_id), ids, states, batch_tokens, passes=passes)
     return states
 
 

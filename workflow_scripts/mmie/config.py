@@ -95,6 +95,7 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
         yield "`model.revision` is empty: with `model.source: hub` pin a commit, so that the model stays the same."
     if model["quantisation"] == "nf4" and model["dtype"] == "float32":
         yield "`model.quantisation: nf4` computes in 16 bits; use `model.dtype: auto` or bfloat16."
+    yield from _devices(model, config["resources"])
     count, candidates = config["layers"]["count"], config["layers"]["candidates"]
     if count > len(candidates):
         yield f"`layers.count: {count}` is more than the {len(candidates)} of `layers.candidates`."
@@ -124,6 +125,24 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
         yield "`judge.model` is empty: with `judge.endpoint` name the model that is asked."
     if config["generation"]["max_new_tokens"] < 8:
         yield "`generation.max_new_tokens` below 8 leaves too few words to tell a language."
+
+
+def _devices(model: dict[str, Any], asked: dict[str, Any]) -> Iterator[str]:
+    device, device_map, gpus, replicas = model["device"], model["device_map"], asked["gpus"], asked["replicas"]
+    if device_map != "none" and (device != "cuda" or gpus == 1):
+        yield (
+            f"`model.device_map: {device_map}` spreads the model over the GPUs of a job: it needs `model.device: cuda` "
+            f"(here {device}) and `resources.gpus` of 2 or more (here {gpus})."
+        )
+    if device_map == "none" and gpus > 1:
+        yield (
+            f"`resources.gpus: {gpus}`: without `model.device_map` the model is on one GPU. Set that, or "
+            "`resources.replicas`."
+        )
+    if replicas > 1 and device_map != "none":
+        yield f"`resources.replicas: {replicas}` with `model.device_map: {device_map}`: choose one of them."
+    if replicas > 1 and device.startswith("cuda:"):
+        yield f"`resources.replicas: {replicas}` need a GPU each, and `model.device: {device}` is one: write `cuda`."
 
 
 def check_contrasts(pairs: Sequence[Sequence[str]], arms: Collection[str]) -> list[list[str]]:

@@ -140,13 +140,14 @@ def _strip(model: PreTrainedModel, logits: torch.Tensor, moments: bool) -> list[
 
 
 def _tiles(model: PreTrainedModel, states: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
-    """First token id of each tile, and its logits ``[token, tile]``, not capped."""
+    """First token id of each tile, and its logits ``[token, tile]``, not capped, where ``states`` are."""
     head = model.get_output_embeddings()
+    home, states = states.device, states.to(head.weight.device)
     bias = getattr(head, "bias", None)
     for start in range(0, len(head.weight), COLUMNS):
         columns = slice(start, start + COLUMNS)
         part = torch.nn.functional.linear(states, head.weight[columns], None if bias is None else bias[columns])
-        yield start, part
+        yield start, part.to(home)
 
 
 def _capped(model: PreTrainedModel, logits: torch.Tensor) -> torch.Tensor:

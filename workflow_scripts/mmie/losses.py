@@ -68,6 +68,7 @@ class SampledHead:
     def __init__(self, model: PreTrainedModel, batches: Sequence[Batch], seed: int) -> None:
         embeddings = model.get_output_embeddings()
         self._weight: torch.Tensor = embeddings.weight
+        self._device = model.device
         self._bias: torch.Tensor | None = getattr(embeddings, "bias", None)
         self._cap: float | None = getattr(model.config, "final_logit_softcapping", None)
         size = self._weight.shape[0]
@@ -84,13 +85,13 @@ class SampledHead:
         count = min(SAMPLED, len(self._others))
         chosen = self._others[torch.randperm(len(self._others), generator=self._generator)[:count]]
         ids = torch.cat([self._seen, chosen])
-        device = self._weight.device
+        wanted = ids.to(self._weight.device)
         self._column[ids] = torch.arange(len(ids))
-        self._rows = self._weight[ids.to(device)]
-        self._row_bias = None if self._bias is None else self._bias[ids.to(device)]
+        self._rows = self._weight[wanted].to(self._device)
+        self._row_bias = None if self._bias is None else self._bias[wanted].to(self._device)
         weight = torch.zeros(len(ids))
         weight[len(self._seen) :] = math.log(len(self._others) / max(count, 1))
-        self.log_weight = weight.to(device)
+        self.log_weight = weight.to(self._device)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """fp32 ``[token, sampled vocabulary]`` from last hidden states ``[token, d_model]``."""

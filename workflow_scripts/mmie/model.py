@@ -14,14 +14,18 @@ from typing import Any
 from unittest import mock
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from mmie import placement
 from mmie.model_folder import install, read_manifest
 
 log = logging.getLogger("mmie")
 
 Runtime = dict[str, Any]
-"""Config `model` less its source: ``device``, ``dtype``, ``attention``, ``quantisation``, ``trust_remote_code``."""
+"""
+Config `model` less its source: ``device``, ``device_map``, ``dtype``, ``attention``, ``quantisation``,
+``trust_remote_code``.
+"""
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt(3)
 
@@ -68,11 +72,15 @@ def load(manifest: str | Path, runtime: Runtime) -> tuple[PreTrainedModel, PreTr
     _keep_freed_memory()
     read_manifest(manifest)
     device = choose_device(runtime["device"])
+    placement.check(runtime["device_map"], device)
+    spread = runtime["device_map"] != placement.ONE
     dtype = choose_dtype(runtime["dtype"], device)
     options: dict[str, Any] = {"attn_implementation": choose_attention(runtime["attention"], device, dtype)}
     quantisation = _quantisation(runtime["quantisation"], dtype)
     if quantisation is not None:
         options |= {"quantization_config": quantisation, "device_map": {"": device}}
+    if spread:
+        options["device_map"] = runtime["device_map"]
     model: Any = AutoModelForCausalLM.from_pretrained(
         Path(manifest).parent,
         dtype=dtype,
@@ -80,7 +88,10 @@ def load(manifest: str | Path, runtime: Runtime) -> tuple[PreTrainedModel, PreTr
         trust_remote_code=runtime["trust_remote_code"],
         **options,
     )
-    if quantisation is None:
+    if spread:
+        placement.check_whole(model)
+        placement.bring_home(model)
+    elif quantisation is None:
         model = model.to(device)
     model.requires_grad_(False).eval()
     # A generation config of sampling defaults would only warn about flags that greedy decoding does not use.
@@ -89,8 +100,19 @@ def load(manifest: str | Path, runtime: Runtime) -> tuple[PreTrainedModel, PreTr
     # `logits_to_keep` hands lm_head a strided slice, and a strided bf16 product is 100 times slower on a CPU.
     model.get_output_embeddings().register_forward_pre_hook(_contiguous)
     tokenizer = tokenizer_of(manifest, runtime["trust_remote_code"])
-    log.debug("model loaded in %.1f s: %s, %s", time.monotonic() - start, device, dtype)
+    places = sorted({str(weight.device) for weight in model.parameters()})
+    log.debug("model loaded in %.1f s: %s, %s", time.monotonic() - start, " ".join(places), dtype)
     return model, tokenizer
+
+
+def skeleton(manifest: str | Path, trust_remote_code: bool = False) -> PreTrainedModel:
+    """The model of a folder without weights (on PyTorch's device ``meta``): its config, and its modules."""
+    config = AutoConfig.from_pretrained(
+        Path(manifest).parent, local_files_only=True, trust_remote_code=trust_remote_code
+    )
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    return model
 
 
 def tokenizer_of(manifest: str | Path, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

@@ -23,6 +23,8 @@ LOGGED = re.compile(r"^\S+ \S+ (?P<level>DEBUG|INFO|WARNING|ERROR) (?P<message>.
 DATE = re.compile(r"^\[(\w{3} \w{3} +\d+ [\d:]{8} \d{4})\]$", flags=re.M)
 KILLED = re.compile(r"exceeded memory limit|oom.kill|DUE TO TIME LIMIT|CANCELLED AT.*", flags=re.I)
 """What Slurm writes into a job's output when it ends it."""
+PLACED = re.compile(r"(?:model loaded in|replicas on) .*")
+"""What a stage logs of the devices it uses."""
 ERROR_LINES = 3
 
 
@@ -40,8 +42,8 @@ class Job:
     """Of a finished job."""
     peak_mb: float | None = None
     """Of a finished job; None also where it ended before anybody looked."""
-    gpu: bool = False
-    """Whether its model was on a GPU."""
+    gpus: int = 0
+    """GPUs that its model was on, or its replicas."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _planned(text: str) -> dict[str, int]:
 def costs(found: list[Job]) -> pd.DataFrame:
     """Per rule of the finished jobs: ``jobs``, ``hours``, ``gpu_hours``, ``longest_minutes`` and ``peak_mb``."""
     rows = [
-        {"rule": job.name.split("/")[0], "s": job.seconds, "gpu": (job.seconds or 0) * job.gpu, "mb": job.peak_mb}
+        {"rule": job.name.split("/")[0], "s": job.seconds, "gpu": (job.seconds or 0) * job.gpus, "mb": job.peak_mb}
         for job in found
         if job.state == "done"
     ]
@@ -135,8 +137,8 @@ def _job(folder: Path, path: Path, ended: dict[str, str]) -> Job:
     if benchmark.exists() and benchmark.stat().st_mtime >= path.stat().st_mtime - 1:
         measured = pd.read_csv(benchmark, sep="\t").iloc[-1]
         peak = pd.to_numeric(measured["max_rss"], errors="coerce")
-        on_gpu = re.search(r"model loaded in .*: cuda", text) is not None
-        return Job(name, "done", "", float(measured["s"]), None if pd.isna(peak) else float(peak), on_gpu)
+        gpus = {device for line in PLACED.findall(text) for device in re.findall(r"cuda(?::\d+)?", line)}
+        return Job(name, "done", "", float(measured["s"]), None if pd.isna(peak) else float(peak), len(gpus))
     errors = text[text.rfind(" ERROR ") + 7 :].strip().splitlines() if " ERROR " in text else []
     why = " / ".join(errors[-ERROR_LINES:]) or ended.get(name, "ended without a word: killed, or out of memory")
     return Job(name, "failed", why)

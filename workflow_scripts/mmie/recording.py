@@ -46,7 +46,9 @@ def record(
 
     def hook(name: str) -> Callable[..., None]:
         def run(_: torch.nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
-            see(name, args[0][rows].float(), out[rows].float(), text_of)
+            # Inside a layer, on the layer's device.
+            given, put = (states[rows.to(states.device)].float().to(model.device) for states in (args[0], out))
+            see(name, given, put, text_of)
 
         return run
 

@@ -28,6 +28,9 @@ SAE_BATCH_BYTES = 24
 BUFFER_BYTES = 4
 """Per token of its shuffle buffer and dimension: 2 where activations are stored in bf16, fp32 from 8 bits."""
 
+REPLICATED = ("cache_activations", "generate")
+"""Stages that run config `resources.replicas` of the model side by side."""
+
 SMALL = {"corpus": 1000, "canaries": 1000, "prompts": 1000, "power": 1000, "measure_lid": 1000, "score_lid": 1000,
          "probe": 2000, "select_layers": 4000, "metrics": 2000, "gate": 2000, "tune": 2000, "figures": 2000,
          "report": 2000, "audit": 2000, "comprehension_items": 1000, "judge": 1000}  # fmt: skip
@@ -55,8 +58,8 @@ TEXTS_PER_GROUP = 11
 
 
 def gpus(config: Mapping[str, Any]) -> int:
-    """GPUs of a job that runs the model: 1 only when one is configured; on a CPU it would queue jobs for nothing."""
-    return int(config["model"]["device"].startswith("cuda"))
+    """GPUs of a job that runs the model: none unless one is configured; on a CPU it would queue jobs for nothing."""
+    return int(config["resources"]["gpus"]) if config["model"]["device"].startswith("cuda") else 0
 
 
 def mem_mb(stage: str, config: Mapping[str, Any], attempt: int = 1) -> int:
@@ -76,6 +79,8 @@ def mem_mb(stage: str, config: Mapping[str, Any], attempt: int = 1) -> int:
         weights = 2 * sae["d_sae"] * config["resources"]["d_model"]
         buffer = BUFFER_BYTES * sae["buffer_tokens"] * config["resources"]["d_model"]
         needed += (SAE_BYTES * weights + SAE_BATCH_BYTES * sae["batch_size"] * sae["d_sae"] + buffer) // 10**6
+    if stage in REPLICATED and (replicas := config["resources"]["replicas"]) > 1:
+        needed = needed * replicas + LIBRARIES_MB  # and the process that gives out the work
     return math.ceil(needed / 500) * 500 * attempt
 
 

@@ -54,7 +54,9 @@ def track(items: Iterable[T], total: int, what: str, every: float = 10.0) -> Ite
 
 
 def _from_rule(snakemake: Any) -> dict[str, Any]:
-    return {**snakemake.input, **snakemake.output, **snakemake.params}
+    # The number of replicas is a resource, and no param: it changes no result, and must not rerun anything.
+    shared = {"replicas": snakemake.resources.get("replicas", 1)}
+    return {**shared, **snakemake.input, **snakemake.output, **snakemake.params}
 
 
 def _from_command_line(main: Callable[..., None], parameters: Any) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def train(model: Any, tokenizer: Any, params: Params, seed: int, given: Sources)
     for names, forget, keep in moments(model, tokenizer, given, modules, params):
         own = own_directions(forget, keep, params.rank, params.protect)
         for name in names:
-            weight = modules[name].weight.double()
+            weight = modules[name].weight.double().to(own.device)
             tensors[f"{PREFIX}{name}.lora_A.weight"] = own.T.float().contiguous()
             tensors[f"{PREFIX}{name}.lora_B.weight"] = (-params.alpha * weight @ own).float()
     facts = {"r": params.rank, "lora_alpha": params.rank, "target_modules": sorted(params.modules)}

@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from mmie import tensors as io
+from mmie.placement import device_of
 
 PREFIX = "base_model.model."
 
@@ -31,8 +32,10 @@ def hooks(
     pairs: list[tuple[torch.nn.Module, Callable[..., torch.Tensor]]] = []
     for name in sorted(name for name in tensors if name.endswith(".lora_A.weight")):
         path = name.removeprefix(PREFIX).removesuffix(".lora_A.weight")
-        down, up = (tensors[n].float().to(model.device) for n in (name, name.replace(".lora_A.", ".lora_B.")))
-        pairs.append((_linear(model, path, down.shape[1], up.shape[0]), _hook(down, up, scale)))
+        down, up = (tensors[n].float() for n in (name, name.replace(".lora_A.", ".lora_B.")))
+        module = _linear(model, path, down.shape[1], up.shape[0])
+        place = device_of(module)
+        pairs.append((module, _hook(down.to(place), up.to(place), scale)))
     return pairs
 
 

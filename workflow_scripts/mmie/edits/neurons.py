@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from mmie import tensors as io
 from mmie.model import decoder_layers
+from mmie.placement import device_of
 
 
 def hooks(
@@ -29,14 +30,15 @@ def hooks(
     layers = sorted(int(name.split(".")[0].removeprefix("layer")) for name in tensors if name.endswith(".neurons"))
     pairs: list[tuple[torch.nn.Module, Callable[..., torch.Tensor]]] = []
     for n in layers:
-        neurons, value = (tensors[f"layer{n}.{part}"].to(model.device) for part in ("neurons", "value"))
-        width = gate_of(model, n)[1]
+        gate, width = gate_of(model, n)
+        place = device_of(decoder_layers(model)[n])
+        neurons, value = (tensors[f"layer{n}.{part}"].to(place) for part in ("neurons", "value"))
         if int(neurons.max()) >= width:
             raise ValueError(
                 f"an edit of neuron {int(neurons.max())} of layer {n} does not fit a model of {width} neurons a layer: "
                 "it was made for another model."
             )
-        pairs.append((gate_of(model, n)[0], _hook(neurons, value)))
+        pairs.append((gate, _hook(neurons, value)))
     return pairs
 
 
