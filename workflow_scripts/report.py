@@ -1,7 +1,5 @@
 """
-Write the report of the experiment.
-
-Writes one self-contained HTML page, and the verdicts, main metrics and contrasts as CSV and LaTeX tables.
+Write the report: one self-contained HTML page, and verdicts, main metrics and contrasts as CSV and LaTeX tables.
 """
 
 from mmie import files, page, provenance, report, report_tables, stage, tables
@@ -28,27 +26,21 @@ def main(
         files.read_tables(generations, tables.GENERATIONS), files.read_tables(lid, tables.LID),
         files.read_tables(features, tables.FEATURES), files.read_tables(quality, tables.SAE_QUALITY),
         files.read_tables(latent_tokens, tables.LATENT_TOKENS), tables.read(activation_storage, tables.STORAGE),
-        files.read_tables(transfer, tables.SAE_TRANSFER),
-        files.read(provenance.REQUIREMENTS).decode(),
+        files.read_tables(transfer, tables.SAE_TRANSFER), files.read(provenance.REQUIREMENTS).decode(),
     )  # fmt: skip
     images = {
         "tradeoff": tradeoff, "les": les, "perplexity": perplexity, "languages": languages, "flow": flow,
-        "attacks": attacks, **({"recovery": recovery} if settings["attacked"] else {}),
-        **({"comprehension": comprehension} if settings["understood"] else {}),
-        **({"inside": inside} if settings["looked_inside"] else {}), "membership": membership,
-        "training_curves": training_curves, "layer_scores": layer_scores, "corpus": corpus_figure,
-        **({"frontier": frontier} if settings["swept"] else {}),
+        "attacks": attacks, "recovery": recovery, "comprehension": comprehension, "inside": inside,
+        "membership": membership, "training_curves": training_curves, "layer_scores": layer_scores,
+        "corpus": corpus_figure, "frontier": frontier,
     }  # fmt: skip
-    numbers = [
-        report_tables.glance(units, rows, arms, data),
-        *report_tables.gates(files.read_tables(gates, tables.GATES), arms, data),
-        *files.read_json(audit),
-    ]
-    files.write(page.render(context, {name: files.read(path) for name, path in images.items()}, numbers), html)
+    shown = {name: files.read(images[name]) for name in report.shown_figures(settings)}
+    opened = report_tables.gates(files.read_tables(gates, tables.GATES), arms, data)
+    numbers = [report_tables.glance(units, rows, arms, data), *opened, *files.read_json(audit)]
+    files.write(page.render(context, shown, numbers), html)
     files.write(report_tables.csv(report_tables.verdicts(found, arms)), verdicts_csv)
     files.write(report_tables.verdicts_tex(found, arms), verdicts_tex)
-    measured = metric_table(units, tables.read(lid_quality, tables.LID_QUALITY), arms)
-    files.write(report_tables.csv(measured), metrics_csv)
+    files.write(report_tables.csv(metric_table(units, tables.read(lid_quality, tables.LID_QUALITY), arms)), metrics_csv)
     files.write(report_tables.metrics_tex(units, rows, arms, data), metrics_tex)
     files.write(report_tables.csv(compared), contrasts_csv)
 

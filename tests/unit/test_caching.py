@@ -79,7 +79,7 @@ def test_a_cache_goes_on_from_its_last_whole_chunk(given, tmp_path, monkeypatch,
         made(given, tmp_path / "again", storage)
     assert [path.name for path in (tmp_path / "again").iterdir()] == [".work"]
     ran = []
-    monkeypatch.setattr(caching, "fill", lambda *a, **k: ran.append(k["first"]) or real(*a, **k))
+    monkeypatch.setattr(caching, "fill", lambda *a, **k: ran.append(a[5]) or real(*a, **k))
     caplog.clear()
     again = made(given, tmp_path / "again", storage)
     assert "going on after chunk 3: 60 of 150 texts" in caplog.text

@@ -32,7 +32,7 @@ def test_the_page_has_every_arm_its_verdict_the_scripts_and_the_contrasts(tmp_pa
 def test_an_edits_numbers_are_counted(tmp_path):
     import torch
 
-    from mmie import tensors
+    from mmie import comparison, tensors
 
     tensors.save({"a": torch.zeros(3, 4), "b": torch.zeros(5)}, tmp_path / "x.safetensors")
-    assert script._elements(tmp_path / "x.safetensors") == 17
+    assert comparison._elements(tmp_path / "x.safetensors") == 17

@@ -131,5 +131,5 @@ def test_no_replica_outlives_a_job_that_is_killed(tmp_path):
 def test_devices():
     assert devices_of("cpu", 1) == ["cpu"] and devices_of("cpu", 3) == ["cpu"] * 3
     if torch.cuda.device_count() < 9:
-        with pytest.raises(ValueError, match="needs as many CUDA devices"):
+        with pytest.raises(ValueError, match=r"needs as many CUDA devices|torch sees no CUDA device"):
             devices_of("cuda", 9)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, StaticCache
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mmie import head, stage
 from mmie.batches import by_length, encode
+from mmie.key_values import roomy_cache
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,7 @@ def _continue(
     tokens = torch.tensor([[tokenizer.pad_token_id] * (width - len(row)) + row for row in ids], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids], device=device)
     position = (mask.cumsum(-1) - 1).clamp(min=0)
-    # Room for all tokens at once: growing by concatenation copies the whole cache for every new token.
-    cache = StaticCache(config=model.config, max_cache_len=width + max_new_tokens)
+    cache = roomy_cache(model.config)
     end = torch.tensor(sorted(_end_tokens(model, tokenizer)), device=device)
     finished = torch.zeros(len(ids), dtype=torch.bool, device=device)
     chosen: list[torch.Tensor] = []

@@ -38,6 +38,19 @@ OUTCOMES = {
 }
 
 
+FIGURES = {
+    "tradeoff": "", "les": "", "perplexity": "", "languages": "", "flow": "", "attacks": "", "recovery": "attacked",
+    "comprehension": "understood", "inside": "looked_inside", "membership": "", "training_curves": "",
+    "layer_scores": "", "corpus": "", "frontier": "swept",
+}  # fmt: skip
+"""Figures of the page, in its order; and the setting without which one would be empty."""
+
+
+def shown_figures(settings: Mapping[str, Any]) -> list[str]:
+    """Names of the figures that have something to show."""
+    return [name for name, wanted in FIGURES.items() if not wanted or settings[wanted]]
+
+
 def compose(
     settings: Mapping[str, Any],
     decision: Mapping[str, Any],
