@@ -118,7 +118,7 @@ def test_replicas_rerun_nothing_and_give_the_same_bytes(finished, finished_once)
 def test_prompt_settings_rerun_generation_not_training(finished):
     (finished.folder / "tests/extra.yaml").write_text("prompts: {share: 0.6}\n")
     planned = finished.planned()
-    assert planned["generate"] == 7 and not {"unlearn", "train_sae", "score_texts", "cache_activations"} & set(planned)
+    assert planned["generate"] == 8 and not {"unlearn", "train_sae", "score_texts", "cache_activations"} & set(planned)
 
 
 def test_a_killed_run_resumes_and_gives_the_same_bytes(fresh, finished_once):
