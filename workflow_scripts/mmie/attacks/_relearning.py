@@ -15,7 +15,7 @@ class Relearning:
     """Texts to learn, drawn from the tune split: neither trained on nor tested."""
     steps: int = 20
     """Optimizer steps."""
-    lr: float = 5e-4
+    lr: float = 3e-4
     """Learning rate of AdamW after warm-up."""
     rank: int = 8
     """Rank of the adapters, which are on every linear module of every layer."""
