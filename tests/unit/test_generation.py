@@ -85,3 +85,25 @@ def test_a_text_ends_at_the_end_token(loaded):
     ended = [a for a in answers if a.finish == "eos"]
     assert ended and all(a.n_tokens < 200 for a in ended)
     assert all(a.n_tokens == 200 for a in answers if a.finish == "length")
+
+
+def test_a_window_narrower_than_the_prompt_is_kept_to(loaded):
+    """The cache keeps every token, also in layers with a sliding window; the mask alone hides what lies outside it."""
+    model, tokenizer = loaded
+    layers = [layer.self_attn for layer in decoder_layers(model)]
+    windows = [(attention, attention.sliding_window) for attention in layers if attention.sliding_window]
+    assert windows, "the tiny model has layers with a window"
+    before = model.config.sliding_window
+    plain = [answer.text for answer in generate(model, tokenizer, PROMPTS, 12)]
+    try:
+        model.config.sliding_window = 6
+        for attention, _ in windows:
+            attention.sliding_window = 6
+        answers = [answer.text for answer in generate(model, tokenizer, PROMPTS, 12, batch_size=4)]
+        with torch.inference_mode():
+            assert answers == [reference(model, tokenizer, prompt, 12) for prompt in PROMPTS]
+    finally:
+        model.config.sliding_window = before
+        for attention, window in windows:
+            attention.sliding_window = window
+    assert answers != plain

@@ -12,7 +12,7 @@ import yaml
 from safetensors import safe_open
 from snakemake.utils import update_config
 
-from mmie import files, report_tables, summary, tables
+from mmie import files, prose, report_tables, summary, tables
 from mmie.config import PROJECT, check_config
 from mmie.contrasts import contrasts
 from mmie.labels import GATES, family_name, number, sentence
@@ -39,9 +39,10 @@ def compare(folder: Path, overlay: str) -> str:
         "",
         f"Written by `workflow_scripts/comparison.py` from a run of `{Path(overlay).as_posix()}`: "
         f"{len(arms)} arms, seeds {', '.join(map(str, config['seeds']))}, "
-        f"{config['data']['splits']['test']} groups a prompt family, on Gemma 3 270M with canaries planted. "
+        f"{config['data']['splits']['test']} groups a prompt family, on {prose.model_name(config['model'])} with "
+        f"{config['canaries']['members']} canaries planted. "
         f"{decision['scope_note']} All seeds share the sparse autoencoders, their latents and the planted model. "
-        "No parameter was tuned for this run.",
+        "Parameters are the defaults unless the overlay names them; what was ever tuned was tuned on the tune split.",
         *_verdicts(decision, arms),
         *_numbers(report_tables.glance(metrics, tests, arms, config["data"])),
         *_scripts(metrics, config["data"]),
@@ -119,7 +120,7 @@ def _costs(folder: Path, arms: Sequence[str]) -> Iterator[str]:
         "",
         "## Cost",
         "",
-        "Training on one core of a two-core CPU, the slowest seed; what an edit stores, as a share of the model.",
+        "Training on the machine of this run, the slowest seed; what an edit stores, as a share of the model.",
     )
     yield ""
     yield from _header("arm", "seconds", "peak memory", "numbers stored", "share of the model")

@@ -20,6 +20,18 @@ from mmie import fonts
 from mmie.page_style import STYLE
 
 TEMPLATE = """\
+{% macro plain(table, kind="") %}
+<div class="scroll">
+<table class="numbers{{ " " ~ kind if kind }}">
+<caption>{{ table.caption }}</caption>
+<thead><tr>{% for name in table.header %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in table.rows %}<tr>{% for value in row %}{% if loop.first %}<th scope="row">{{ value }}</th>{% else %}<td>{{ value }}</td>{% endif %}{% endfor %}</tr>
+{% endfor %}
+</tbody>
+</table>
+</div>
+{% endmacro %}
 {%- macro dot(colour) -%}<span class="dot" style="background:{{ colour }}"></span>{%- endmacro -%}
 {%- macro pill(verdict) -%}<span class="pill {{ verdict | lower | replace(' ', '-') }}">{{ verdict }}</span>{%- endmacro -%}
 {%- macro mark(row) -%}<span class="mark {{ row.outcome }}" title="{{ row.word }}">{{ row.symbol }}</span>{%- endmacro -%}
@@ -149,16 +161,7 @@ Each cell shows the gate's worst part: its estimate, the margin it must stay bel
 <section id="contrasts">
 <h2>Arms against each other</h2>
 {% for table in contrasts %}
-<div class="scroll">
-<table class="numbers">
-<caption>{{ table.caption }}</caption>
-<thead><tr>{% for name in table.header %}<th>{{ name }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in table.rows %}<tr>{% for value in row %}{% if loop.first %}<th scope="row">{{ value }}</th>{% else %}<td>{{ value }}</td>{% endif %}{% endfor %}</tr>
-{% endfor %}
-</tbody>
-</table>
-</div>
+{{ plain(table) }}
 {% endfor %}
 </section>
 {% endif %}
@@ -201,16 +204,7 @@ the detector's label; a ring around an answer marks {{ forget }}. Nothing was pi
 <details>
 <summary>The numbers behind the figures</summary>
 {% for table in numbers %}
-<div class="scroll">
-<table class="numbers glance">
-<caption>{{ table.caption }}</caption>
-<thead><tr>{% for name in table.header %}<th>{{ name }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in table.rows %}<tr>{% for value in row %}{% if loop.first %}<th scope="row">{{ value }}</th>{% else %}<td>{{ value }}</td>{% endif %}{% endfor %}</tr>
-{% endfor %}
-</tbody>
-</table>
-</div>
+{{ plain(table, 'glance') }}
 {% endfor %}
 </details>
 {% endif %}

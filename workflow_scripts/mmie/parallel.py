@@ -148,9 +148,11 @@ def _run(
         with start(devices[number]) as work:
             end.send(("ready", None))
             while True:
-                end.send(("done", work(end.recv())))
-    except EOFError:  # nobody asks any more
-        pass
+                try:
+                    item = end.recv()
+                except EOFError:  # nobody asks any more
+                    return
+                end.send(("done", work(item)))
     except (ValueError, OSError) as error:
         end.send(("refused", str(error)))
     except Exception:
