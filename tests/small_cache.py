@@ -26,6 +26,8 @@ ROLES = {
     "hi_mixed": "mixed",
     "hi_shuffled": "control",
     "en_deva": "control",
+    "pa_deva": "control",
+    "bn_deva": "control",
     "latin_shuffled": "control",
 }
 WORDS = {
@@ -39,6 +41,8 @@ WORDS = {
     "hi_mixed": "rain बाज़ार garden चिट्ठी",
     "hi_shuffled": "रिशबा जारबा चागीब ठीचि",
     "en_deva": "रेन मार्केट गार्डन लेटर",
+    "pa_deva": "मींह बाज़ार बाग़ चिट्ठी",
+    "bn_deva": "बृष्टि बाजार बागान चिठि",
     "latin_shuffled": "hsiraab raazab ahceegab ihttihc",
 }
 LAYERS = [1, 3]

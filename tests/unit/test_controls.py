@@ -13,6 +13,7 @@ DATA = {
     "scripts": {"en": "Latn", "hi": "Deva", "hi_latn": "Latn"},
     "forget": {"native": "hi", "roman": "hi_latn"},
     "retain": "en",
+    "neighbours": [],
 }
 HINDI = "क्या तुमने ऊपर आने से पहले दरवाज़ा बंद किया था, या मैं नीचे जाकर देख लूँ?"
 ROMAN = "Kya tumne upar aane se pehle darwaza band kiya tha, ya main neeche jakar dekh loon?"
@@ -31,7 +32,13 @@ def test_controls_of_the_default_and_of_another_pair():
         "en_deva": ("en", "Deva"),
         "latin_shuffled": ("hi_latn", "Latn"),
     }
-    french = {"scripts": {"fr": "Latn", "en": "Latn"}, "forget": {"native": "fr", "roman": None}, "retain": "en"}
+    scripts = DATA["scripts"] | {"ur": "Arab", "pa": "Guru", "bn": "Beng"}
+    near = control_languages(DATA | {"scripts": scripts, "neighbours": ["ur", "pa", "bn"]})
+    assert {name: near[name] for name in near if name not in control_languages(DATA)} == {
+        "pa_deva": ("pa", "Deva"),
+        "bn_deva": ("bn", "Deva"),
+    }
+    french = DATA | {"scripts": {"fr": "Latn", "en": "Latn"}, "forget": {"native": "fr", "roman": None}}
     assert control_languages(french) == {"fr_shuffled": ("fr", "Latn")}
     marathi = DATA | {"scripts": DATA["scripts"] | {"de": "Latn"}, "retain": "de"}
     assert "en_deva" not in control_languages(marathi)

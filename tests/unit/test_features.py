@@ -151,7 +151,7 @@ def test_languages_come_from_the_roles_in_the_cache():
     )
     found = Languages.of(tokens)
     assert found.forget == ("hi", "hi_latn") and found.others == ("bn", "en", "pa", "ur")
-    assert found.controls == ("en_deva", "hi_shuffled", "latin_shuffled")
+    assert found.controls == ("bn_deva", "en_deva", "hi_shuffled", "latin_shuffled", "pa_deva")
 
 
 def test_means_are_over_tokens_and_one_split():

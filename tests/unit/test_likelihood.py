@@ -61,6 +61,7 @@ def test_texts_are_those_of_the_split_and_controls_are_not_scored():
         "forget": {"native": "hi", "roman": "hi_latn"},
         "scripts": {"hi": "Deva", "hi_latn": "Latn"},
         "retain": "en",
+        "neighbours": [],
     }
     languages = {
         "en": "retain", "en2": "register", "ur": "neighbour", "hi": "forget", "mr": "unseen", "hi_mixed": "mixed",

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 import tiny
 from mmie import tables, tensors
 from mmie.arms import load_arm, make_params
+from mmie.brahmic import respell
 from mmie.edits import Edit, attached_edits, save_card
 from mmie.examples import (
     FORGET,
@@ -59,9 +60,11 @@ DATA = {
 ROLES = {"hi": "forget", "hi_latn": "forget", "en": "retain", "ur": "neighbour", "bn": "neighbour", "mr": "unseen"} | {
     "hi_shuffled": "control",
     "en_deva": "control",
+    "bn_deva": "control",
 }
 SENTENCES = dict(zip(["en", "hi", "hi_latn", "ur", "pa", "bn", "mr"], tiny.SAMPLE, strict=True))
 SENTENCES["en_deva"] = "द रेन स्टॉप्ट बिफ़ोर नून, ऐंड द चिल्ड्रन वेंट आउट टु प्ले इन द वेट गार्डन."
+SENTENCES["bn_deva"] = respell(SENTENCES["bn"], "Beng")
 SENTENCES["hi_shuffled"] = "रबशाि पदोरह ेस पेहल करु ईग रऔ बेच्च गीभे गेबीच मंे खलने िनलक ड़पे।"
 SMALL = {
     "steps": 6,
@@ -165,7 +168,7 @@ def test_only_train_texts_of_forget_retain_and_neighbours_are_trained_on(loaded)
     assert set(rows["split"]) == {"train"}
     assert set(rows["language"]) == {"hi", "hi_latn", "en", "ur", "bn", "hi_shuffled"}
     assert set(training_rows(corpus, DATA, control=False)["language"]) == {"hi", "hi_latn", "en", "ur", "bn"}
-    assert set(training_rows(corpus, DATA, spelled=True)["language"]) - set(rows["language"]) == {"en_deva"}
+    assert set(training_rows(corpus, DATA, spelled=True)["language"]) - set(rows["language"]) == {"en_deva", "bn_deva"}
     with pytest.raises(ValueError, match="no train texts in ur"):
         training_rows(corpus[corpus["language"] != "ur"], DATA)
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import regex
 
+from mmie import brahmic
 from mmie.pronunciation import in_devanagari
 
 SHUFFLED_ROMAN = "latin_shuffled"
-ENGLISH_IN_DEVANAGARI = "en_deva"
 ROUNDS = 200
 
 _WORD = regex.compile(r"[\p{L}\p{M}\u200c\u200d]+")
@@ -28,13 +28,15 @@ def control_languages(data: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """
     The controls of a language pair: name → (language they are made from, ISO 15924 script).
 
-    For Hindi and English: ``hi_shuffled``, ``en_deva`` and ``latin_shuffled``. ``en_deva`` exists only where the native
-    script is Devanagari and the retained language English; ``latin_shuffled`` only where there is a romanised column.
+    For Hindi and its neighbours: ``hi_shuffled``, ``latin_shuffled`` (where there is a romanised column), and in
+    Devanagari, where that is the native script, English (``en_deva``) and the neighbours whose own script is laid out
+    like it (``pa_deva``, ``bn_deva``).
     """
     native, roman, scripts = data["forget"]["native"], data["forget"].get("roman"), data["scripts"]
     found = {f"{native}_shuffled": (native, scripts[native])}
-    if scripts[native] == "Deva" and data["retain"] == "en":
-        found[ENGLISH_IN_DEVANAGARI] = ("en", "Deva")
+    if scripts[native] == "Deva":
+        others = [language for language in data["neighbours"] if scripts[language] in brahmic.BLOCKS]
+        found |= {f"{name}_deva": (name, "Deva") for name in [*(["en"] if data["retain"] == "en" else []), *others]}
     if roman is not None:
         found[SHUFFLED_ROMAN] = (roman, scripts[roman])
     return found
@@ -44,9 +46,9 @@ def control_texts(groups: Sequence[Mapping[str, str]], data: Mapping[str, Any]) 
     """Text of every control of every group, by (control, group_id); the same for the same corpus and seed."""
     found = {}
     for name, (source, script) in control_languages(data).items():
-        if name == ENGLISH_IN_DEVANAGARI:
+        if script != data["scripts"][source]:
             for group in groups:
-                found[name, group["group_id"]] = in_devanagari(group[source])
+                found[name, group["group_id"]] = _spelled(group[source], source, data)
             continue
         alike = [language for language, other in data["scripts"].items() if other == script]
         words = frozenset(word.lower() for g in groups for language in alike for word in _WORD.findall(g[language]))
@@ -54,6 +56,12 @@ def control_texts(groups: Sequence[Mapping[str, str]], data: Mapping[str, Any]) 
             rng = random.Random(f"{data['seed']}:{name}:{group['group_id']}")
             found[name, group["group_id"]] = shuffle_letters(group[source], words, rng)
     return found
+
+
+def _spelled(text: str, language: str, data: Mapping[str, Any]) -> str:
+    if language == "en":
+        return in_devanagari(text)
+    return brahmic.respell(text, data["scripts"][language])
 
 
 def shuffle_letters(text: str, words: frozenset[str], rng: random.Random) -> str:

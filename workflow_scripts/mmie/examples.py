@@ -63,14 +63,14 @@ def forgotten(data: dict[str, Any], scripts: str = "both") -> list[str]:
 def kept(data: dict[str, Any], control: bool = True, spelled: bool = False) -> list[str]:
     """
     The languages to keep: the retain language, the neighbours and, as a ``control``, shuffled text in the forget
-    language's script; ``spelled``: the retain language in that script too, where the corpus has it.
+    language's script; ``spelled``: these languages spelled in that script too, where the corpus has them so.
 
     What must stay the same on these cannot be tied to Devanagari: that is what spares Marathi, which is never trained
     on.
     """
     script, sources = data["scripts"][data["forget"]["native"]], set()
     sources |= {data["forget"]["native"]} if control else set()
-    sources |= {data["retain"]} if spelled else set()
+    sources |= {data["retain"], *data["neighbours"]} if spelled else set()
     controls = [
         name for name, (source, other) in control_languages(data).items() if source in sources and other == script
     ]

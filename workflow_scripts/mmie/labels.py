@@ -11,8 +11,7 @@ LANGUAGES = {
     "gu": "Gujarati", "hi": "Hindi", "it": "Italian", "ja": "Japanese", "kn": "Kannada", "ko": "Korean",
     "ml": "Malayalam", "mr": "Marathi", "ne": "Nepali", "or": "Odia", "pa": "Punjabi", "pt": "Portuguese",
     "ru": "Russian", "ta": "Tamil", "te": "Telugu", "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "zh": "Chinese",
-    "und": "undetermined", "other": "another language", "en_deva": "English in Devanagari",
-    "latin_shuffled": "shuffled romanised text",
+    "und": "undetermined", "other": "another language", "latin_shuffled": "shuffled romanised text",
 }  # fmt: skip
 SCRIPTS = {
     "Arab": "Arabic script", "Beng": "Bengali script", "Cyrl": "Cyrillic", "Deva": "Devanagari", "Guru": "Gurmukhi",
@@ -20,7 +19,7 @@ SCRIPTS = {
 }  # fmt: skip
 ASKING = ("request", "adversarial")
 """Prompt families that ask for the forget language instead of opening a text."""
-_DERIVED = {"latn": "romanised {}", "mixed": "code-mixed {}", "shuffled": "shuffled {}"}
+_DERIVED = {"latn": "romanised {}", "deva": "{} in Devanagari", "mixed": "code-mixed {}", "shuffled": "shuffled {}"}
 GATES = {
     "G1": "Extraction",
     "G2": "Retained language",

@@ -32,8 +32,8 @@ class Training:
     """
     spelled: bool = False
     """
-    Keep the retain language spelled in the forget language's script too (English in Devanagari), where the corpus has
-    it: a gate opens less on other languages of the script.
+    Keep English, Punjabi and Bengali spelled in the forget language's script too, where the corpus has them so
+    (`data/README.md`): a gate opens less on other languages of the script.
     """
     steps: int = 30
     """Optimizer steps."""
