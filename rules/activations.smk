@@ -29,6 +29,7 @@ rule cache_activations:
         "logs/cache_activations.log",
     benchmark:
         "benchmarks/cache_activations.tsv"
+    priority: CHAIN
     conda:
         MODEL_ENV
     threads: REPLICAS
@@ -58,6 +59,7 @@ rule select_layers:
         "logs/select_layers.log",
     benchmark:
         "benchmarks/select_layers.tsv"
+    priority: CHAIN
     conda:
         "../envs/cpu.yaml"
     threads: 1

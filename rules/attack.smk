@@ -27,6 +27,7 @@ rule attack:
         "benchmarks/attack/{arm}/seed{seed}/{variant}.tsv"
     wildcard_constraints:
         variant=one_of(ATTACKS),
+    priority: CHAIN
     conda:
         MODEL_ENV
     threads: 1

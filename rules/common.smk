@@ -41,6 +41,10 @@ ATTACKED_FAMILIES = [
     if language
 ]
 ATTACKED_LANGUAGES = [config["data"]["retain"]]
+# Priorities, which decide what starts when cores are few: what everything waits for; then the chain of caching,
+# autoencoders, training and attacks, whose end the last evaluations wait for; then the longest jobs that nothing waits
+# for, so that a run ends with short ones and on all cores.
+FIRST, CHAIN, LONGEST = 3, 2, 1
 # What the config may switch off.
 COMPREHENDED = bool(
     config["comprehension"]["items"] or config["comprehension"]["tasks"]

@@ -49,7 +49,7 @@ rule plant_canaries:
     benchmark:
         "benchmarks/plant_canaries.tsv"
     # Everything waits for it, and it needs both cores of a laptop: no small job may come first.
-    priority: 1
+    priority: FIRST
     conda:
         MODEL_ENV
     threads: 2

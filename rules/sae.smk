@@ -33,6 +33,7 @@ rule train_sae:
         "logs/train_sae/site{site}.log",
     benchmark:
         "benchmarks/train_sae/site{site}.tsv"
+    priority: CHAIN
     conda:
         MODEL_ENV
     threads: 1
@@ -66,6 +67,7 @@ rule select_features:
         "logs/select_features/site{site}.log",
     benchmark:
         "benchmarks/select_features/site{site}.tsv"
+    priority: CHAIN
     conda:
         MODEL_ENV
     threads: 1

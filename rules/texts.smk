@@ -65,6 +65,7 @@ rule score_texts:
         "logs/score_texts/{arm}/seed{seed}/{variant}.log",
     benchmark:
         "benchmarks/score_texts/{arm}/seed{seed}/{variant}.tsv"
+    priority: LONGEST
     conda:
         MODEL_ENV
     threads: 1

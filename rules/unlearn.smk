@@ -42,6 +42,7 @@ rule unlearn:
         "logs/unlearn/{arm}/seed{seed}.log",
     benchmark:
         "benchmarks/unlearn/{arm}/seed{seed}.tsv"
+    priority: CHAIN
     conda:
         MODEL_ENV
     threads: 1

@@ -20,6 +20,10 @@ class Params(Training):
 
     lr: float = 2e-3
     """Learning rate of AdamW after warm-up."""
+    steps: int = 50
+    """Optimizer steps."""
+    retain_weight: float = 20.0
+    """Weight of the retain loss. An ungated edit acts on every token: with the 10 of other arms it harms Bengali."""
     layers: tuple[int, ...] = (9, 12, 15)
     """Decoder layers whose output is rewritten."""
     rank: int = 8
