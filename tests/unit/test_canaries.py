@@ -343,3 +343,7 @@ def test_the_grammar_is_as_rich_as_it_says(grammar):
 def test_rows_need_no_scikit_learn():
     code = "import sys, mmie.canaries; sys.exit('sklearn' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT / "workflow_scripts").returncode == 0
+
+
+def test_every_canary_is_composed(rows):
+    assert all(unicodedata.is_normalized("NFC", row["text"]) for row in rows)

@@ -11,18 +11,12 @@ from mmie.arms._training import Adapters
 from mmie.edits import Edit
 from mmie.unlearn import Trained
 
+Run = Callable[[list[torch.nn.Parameter]], list[dict[str, Any]]]
+"""Trains the parameters it is given, and returns the history."""
 
-def trained(
-    model: PreTrainedModel,
-    params: Adapters,
-    seed: int,
-    run: Callable[[list[torch.nn.Parameter]], list[dict[str, Any]]],
-) -> Trained:
-    """
-    What ``run`` makes of fresh adapters (fp32 parameters, attached to ``model``), and the history that it returns.
 
-    Fresh adapters change nothing, since B = 0; the model is left as it came.
-    """
+def trained(model: PreTrainedModel, params: Adapters, seed: int, run: Run) -> Trained:
+    """What ``run`` makes of fresh adapters as ``params`` describe them; the model is left as it came."""
     config = LoraConfig(
         r=params.rank,
         lora_alpha=2 * params.rank,
@@ -30,6 +24,19 @@ def trained(
         layers_to_transform=list(params.layers),
         task_type="CAUSAL_LM",
     )
+    found, history = fitted(model, config, seed, run)
+    facts = {"r": params.rank, "lora_alpha": 2 * params.rank, "target_modules": sorted(params.modules)}
+    return Trained([Edit("lora", params.layers, found, facts)], history)
+
+
+def fitted(
+    model: PreTrainedModel, config: LoraConfig, seed: int, run: Run
+) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
+    """
+    The weights of adapters (fp32, attached to ``model``) after ``run``, by their names in PEFT, and its history.
+
+    Fresh adapters change nothing, since B = 0; the model is left as it came, whatever happens.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         adapted = get_peft_model(model, config)
@@ -41,5 +48,4 @@ def trained(
         found = {name: value.detach().clone() for name, value in get_peft_model_state_dict(adapted).items()}
     finally:
         adapted.unload()
-    facts = {"r": params.rank, "lora_alpha": 2 * params.rank, "target_modules": sorted(params.modules)}
-    return Trained([Edit("lora", params.layers, found, facts)], history)
+    return found, history

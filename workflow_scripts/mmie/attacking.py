@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from mmie.arms._training import Training
@@ -89,7 +88,9 @@ def relearned(target: Target, params: Relearning, language: str, seed: int) -> l
     Likelihood of the texts alone, nothing is kept: what a finetuning user does (2406.13356). Both halves of a
     batch are to be predicted; `optimise` knows them as forget and retain.
     """
-    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+    from peft import LoraConfig
+
+    from mmie.adapters import fitted
 
     texts = held_out(target, language, params.texts, seed)
     model, tokenizer = target.load()
@@ -99,17 +100,12 @@ def relearned(target: Target, params: Relearning, language: str, seed: int) -> l
     )
     config = LoraConfig(r=params.rank, lora_alpha=2 * params.rank, target_modules="all-linear", task_type="CAUSAL_LM")
     with attached_edits(model, target.edits):
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            adapted = get_peft_model(model, config)
-        try:
-            weights = [p for p in adapted.parameters() if p.requires_grad]
-            for weight in weights:
-                weight.data = weight.data.float()
-            history = optimise(model, weights, batches, Reference(), training, seed, label="relearn")
-            found = {name: value.detach().clone() for name, value in get_peft_model_state_dict(adapted).items()}
-        finally:
-            adapted.unload()
+        found, history = fitted(
+            model,
+            config,
+            seed,
+            lambda weights: optimise(model, weights, batches, Reference(), training, seed, label="relearn"),
+        )
     first, last = (history[i]["loss"] / 2 for i in (0, -1))
     facts = {
         "r": params.rank, "lora_alpha": 2 * params.rank, "language": language, "texts": params.texts,
