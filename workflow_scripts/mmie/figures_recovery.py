@@ -38,7 +38,7 @@ def recovery(metrics: pd.DataFrame, arms: Sequence[str], data: Data, margin: flo
         for axes in row:
             arm_rows(axes, edited, labels=axes is row[0])
         if attacks:
-            row[0].set_title(sentence(attacks[i]))
+            row[0].set_title(attacks[i])
         for axes in row[:-1]:
             axes.axvspan(0, margin, color=SHADE, linewidth=0)
             axes.set_xlim(-0.02, 1.02)
