@@ -92,7 +92,7 @@ def test_the_figure_has_a_line_of_panels_per_attack_and_a_point_per_arm():
     with drawing.style():
         figure = figures_recovery.recovery(table, ["base", "lora", "grun"], DATA, 0.1)
         assert drawing.rendered(figure, "png") == drawing.rendered(figure, "png")
-    assert len(figure.axes) == 2 * 3 and [axes.get_title(loc="left") for axes in figure.axes[::3]] == ["X", "Y"]
+    assert len(figure.axes) == 2 * 3 and [axes.get_title(loc="left") for axes in figure.axes[::3]] == ["x", "y"]
     for axes in figure.axes:
         points = {
             float(np.ravel(line.get_ydata())[0]) for line in axes.lines if line.get_marker() not in ("None", None)

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mmie.drawing import QUIET, SHADE, arm_rows, new, whisker
-from mmie.labels import forget_name, language_name, sentence
+from mmie.labels import forget_name, language_name
 from mmie.palette import arm_colours, arm_markers
 from mmie.summary import over_seeds, wilson
 
