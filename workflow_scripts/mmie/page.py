@@ -120,7 +120,7 @@ Each cell shows the gate's worst part: its estimate, the margin it must stay bel
 {% for arm in why %}
 <article class="arm">
 <h3>{{ dot(arm.colour) }}{{ arm.arm }} {{ pill(arm.verdict) }}</h3>
-{% if arm.about %}<p class="about">{{ arm.about }}</p>{% endif %}
+{% if arm.about %}<p class="about">{{ arm.about | replace('`', '') }}</p>{% endif %}
 <ul class="reasons">
 {% for reason in arm.reasons %}<li>{{ reason | tight }}</li>
 {% endfor %}
