@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import torch
 from test_edits import hook_edit, logits, lora_edit
-from test_unlearn import DATA, make_corpus
 
 import attack as script
 import tiny
@@ -23,6 +22,7 @@ from mmie.attacks import available_attacks, check_attacks, describe, load_attack
 from mmie.edits import attached, attached_edits, read_card, save_card
 from mmie.model import load
 from mmie.steering import steering, vectors
+from small_arms import DATA, make_corpus
 
 ROOT = Path(__file__).parents[2]
 ALL = ["int8", "merge", "nf4", "noise", "relearn", "relearn_unrelated", "rtn", "steer"]

@@ -7,7 +7,6 @@ model over GPUs, and how fast that is, takes GPUs: `test_two_gpus`.
 
 import pandas as pd
 import pytest
-import test_unlearn
 import torch
 from test_edits import all_edits, lora_edit
 from test_edits_of_attacks import EDITS
@@ -27,7 +26,6 @@ from mmie.sae_quality import behaviour
 from mmie.sparse_code import encoder_of
 from pretend import HERE, THERE, Placed, pretended, spread
 
-given, loaded = test_unlearn.given, test_unlearn.loaded  # fixtures
 TEXTS = tiny.SAMPLE[:4]
 
 

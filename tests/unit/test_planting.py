@@ -9,7 +9,6 @@ import sys
 import pandas as pd
 import pytest
 import torch
-from test_unlearn import DATA, make_corpus
 
 import plant_canaries
 import tiny
@@ -17,6 +16,7 @@ from mmie import model_folder, planting, tables
 from mmie.membership import attack
 from mmie.model import load
 from plant_canaries import main
+from small_arms import DATA, make_corpus
 
 SETTINGS = {"data": DATA, "epochs": 12, "lr": 1e-2, "rank": 4, "seed": 0}
 MEMBERS = [f"{text} {number}" for number, text in enumerate(tiny.SAMPLE[1:3] * 4)]
