@@ -15,4 +15,5 @@ def loaded(tiny_model):
 
 @pytest.fixture(scope="session")
 def given(loaded, tmp_path_factory):
+    """All that an arm is given (`small_arms.make_given`); nobody writes to its files."""
     return make_given(loaded, tmp_path_factory.mktemp("given"))
